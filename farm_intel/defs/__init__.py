@@ -1,0 +1,1 @@
+"""The Dagster layer: factories from registry rows to assets, checks, sensors and schedules."""

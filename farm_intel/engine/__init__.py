@@ -1,0 +1,1 @@
+"""Pixels to field statistics: reads each block of a scene once for all farms and all indices."""

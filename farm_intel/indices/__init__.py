@@ -1,0 +1,1 @@
+"""The index registry: formulas are data, parsed once against an allow-list."""

@@ -1,0 +1,1 @@
+"""Logging, later metrics and traces."""

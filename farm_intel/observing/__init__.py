@@ -1,0 +1,1 @@
+"""Use case: observe farms: plan, compute, judge, publish, read back."""

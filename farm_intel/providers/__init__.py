@@ -1,0 +1,1 @@
+"""Adapters to imagery catalogues and files; none knows another."""

@@ -1,0 +1,1 @@
+"""Product rows: what a collection is in each catalogue."""

@@ -1,0 +1,1 @@
+"""The only back-offs, breakers, clocks."""

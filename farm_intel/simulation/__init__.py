@@ -1,0 +1,1 @@
+"""The simulated farm world: closed-form truth for demo, tests, benchmarks and the accuracy scoreboard."""

@@ -1,0 +1,1 @@
+"""Adapters for what we keep: tables, rasters, farm files."""
