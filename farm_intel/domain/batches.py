@@ -42,7 +42,7 @@ class RasterClip:
 
     grid: PixelGrid
     data: npt.NDArray[np.int16]
-    """(I, height, width), value = data * scale + offset of the index's raster encoding, RASTER_NODATA outside or masked."""
+    """(I, height, width); value = data * scale + offset of the index's encoding, RASTER_NODATA outside or masked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +51,8 @@ class Verdict:
 
     status: ObservationStatus
     reason: str
+    transient: bool = False
+    """True where the same read may succeed later: the cell counts as failed, not as an answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from farm_intel.domain.farms import Farm
 from farm_intel.domain.observations import CoverageDay, Observation, ObservationKey, ObservationStatus
-from farm_intel.domain.publication import Publication
+from farm_intel.domain.publication import Publication, PublishReceipt
 from farm_intel.domain.scenes import Scene, SceneQuery, SceneSearch
 
 
@@ -69,7 +69,7 @@ class ObservationStore(Protocol):
         """Return fingerprint and status of every stored cell of the block."""
         ...
 
-    def publish(self, publication: Publication) -> None:
+    def publish(self, publication: Publication) -> PublishReceipt:
         """Store rasters, then rows, so that a crash at any instant leaves no row without its raster."""
         ...
 

@@ -1,4 +1,4 @@
-"""What a product row says: bands, digital-number rule and mask rule. Values only; rows live in providers.collections."""
+"""What a product row says: bands, digital-number rule, mask rule. Values only; rows live in providers.collections."""
 
 from __future__ import annotations
 

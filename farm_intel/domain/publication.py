@@ -34,3 +34,13 @@ class Publication:
     """farm_id -> boundary version the pixels were cut with."""
     run_id: str
     recorded_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishReceipt:
+    """What the store made of a publication."""
+
+    raster_sha256: tuple[str | None, ...]
+    """Per farm, in the batch's order."""
+    raster_paths: tuple[str | None, ...]
+    """Per farm, relative to the raster root."""

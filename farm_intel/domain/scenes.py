@@ -13,7 +13,7 @@ from farm_intel.domain.geo import BBox
 def solar_day(acquired_at: datetime, longitude_deg: float) -> date:
     """Return the local solar date at a longitude: UTC shifted by whole 15-degree hours, as odc-stac does.
 
-    The shift is floor(longitude / 15) hours, so a place and an instant always give one date, whatever the time zone laws.
+    The shift is floor(longitude / 15) hours, so a place and an instant always give one date, whatever zone laws say.
     """
     return (acquired_at + timedelta(hours=int(longitude_deg // 15))).date()
 

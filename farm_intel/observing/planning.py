@@ -1,0 +1,219 @@
+"""Which cells a request means: scenes per farm and day, input fingerprints, what is up to date. Reads no pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from farm_intel.domain.farms import Farm
+from farm_intel.domain.geo import union_bbox
+from farm_intel.domain.observations import ObservationKey, ObservationStatus
+from farm_intel.domain.ports import ObservationStore, SceneCatalog
+from farm_intel.domain.products import CollectionProfile
+from farm_intel.domain.scenes import Scene, SceneProblem, SceneQuery, solar_day
+from farm_intel.observing.model import ObserveRequest
+
+if TYPE_CHECKING:
+    from farm_intel.indices.registry import SpectralIndex
+
+FOOTPRINT_MARGIN_DEG = 0.02
+"""Item footprints are simplified outlines; about 2 km of grace keeps farms at the swath edge in."""
+
+RETRIED_STATUSES = frozenset({ObservationStatus.PROVIDER_FAILED})
+"""Stored cells that are computed again although nothing changed: the world may have been mended."""
+
+
+@dataclass(slots=True, kw_only=True)
+class FarmScenes:
+    """What the catalogue has for a set of farms: per solar day, which scenes show which farm."""
+
+    scenes: dict[str, Scene] = field(default_factory=dict)
+    by_cell: dict[tuple[date, str], tuple[str, ...]] = field(default_factory=dict)
+    """(day, farm_id) -> ids of the scenes over the farm, sorted."""
+    missed: set[tuple[date, str]] = field(default_factory=set)
+    """(day, farm_id) with a scene whose box covers the farm but whose swath does not."""
+    problems: list[SceneProblem] = field(default_factory=list)
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One engine call: the same farms and indices on several days."""
+
+    indices: tuple[str, ...]
+    farm_ids: tuple[str, ...]
+    days: tuple[date, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservePlan:
+    """A request, resolved against catalogue and store."""
+
+    request: ObserveRequest
+    farms: Mapping[str, Farm]
+    found: FarmScenes
+    fingerprints: Mapping[ObservationKey, str]
+    """Every cell with a scene over the farm."""
+    up_to_date: frozenset[ObservationKey]
+    tasks: tuple[Task, ...]
+
+    @property
+    def to_compute(self) -> int:
+        """Number of cells that will be computed."""
+        return len(self.fingerprints) - len(self.up_to_date)
+
+
+def find_scenes(
+    catalog: SceneCatalog, profile: CollectionProfile, farms: Sequence[Farm], days: Sequence[date]
+) -> FarmScenes:
+    """Ask the catalogue once per home tile and assign scenes to farms by footprint and the farms' solar day.
+
+    Farms are grouped by home tile and by the 15-degree hour of their longitude, because next to the antimeridian
+    one acquisition falls on two solar days.
+    """
+    found = FarmScenes()
+    wanted = frozenset(days)
+    groups: dict[tuple[str, int], list[Farm]] = defaultdict(list)
+    for farm in farms:
+        groups[farm.home_tile, int(farm.longitude_deg // 15)].append(farm)
+    for members in groups.values():
+        query = SceneQuery(
+            collection=profile.collection,
+            bbox=union_bbox(farm.bbox for farm in members),
+            start=min(wanted),
+            end=max(wanted),
+        )
+        answer = catalog.search(query)
+        found.requests += answer.requests
+        found.problems.extend(answer.problems)
+        _assign(found, members, answer.scenes, wanted)
+    return found
+
+
+def _assign(found: FarmScenes, farms: Sequence[Farm], scenes: Iterable[Scene], wanted: frozenset[date]) -> None:
+    import shapely
+
+    boundaries = shapely.from_wkb([farm.boundary_wkb for farm in farms])
+    cells: dict[tuple[date, str], set[str]] = defaultdict(set)
+    for scene in scenes:
+        day = solar_day(scene.acquired_at, farms[0].longitude_deg)
+        if day not in wanted:
+            continue
+        found.problems.extend(p for p in scene.problems if scene.scene_id not in found.scenes)
+        found.scenes[scene.scene_id] = scene
+        in_box = np.array([scene.bbox.intersects(farm.bbox) for farm in farms])
+        seen = in_box & _in_footprint(scene, boundaries)
+        for position in np.flatnonzero(in_box):
+            cell = (day, farms[position].farm_id)
+            if seen[position]:
+                cells[cell].add(scene.scene_id)
+            else:
+                found.missed.add(cell)
+    for cell, ids in cells.items():
+        found.by_cell[cell] = tuple(sorted(ids))
+        found.missed.discard(cell)
+
+
+def _in_footprint(scene: Scene, boundaries: object) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Return which boundaries the scene's footprint may show; without a usable footprint, all of them."""
+    import shapely
+
+    count = len(boundaries)  # type: ignore[arg-type]  # a numpy array of geometries
+    if scene.footprint_wkb is None or scene.bbox.crosses_antimeridian:
+        return np.ones(count, np.bool_)
+    outline = shapely.from_wkb(scene.footprint_wkb)
+    if not outline.is_valid:
+        return np.ones(count, np.bool_)
+    outline = shapely.buffer(outline, FOOTPRINT_MARGIN_DEG)
+    shapely.prepare(outline)
+    return np.asarray(shapely.intersects(outline, boundaries), np.bool_)
+
+
+def fingerprint_cells(
+    request: ObserveRequest,
+    farms: Mapping[str, Farm],
+    found: FarmScenes,
+    profile: CollectionProfile,
+    indices: Sequence[SpectralIndex],
+    rules: str,
+) -> dict[ObservationKey, str]:
+    """Return the input fingerprint of every cell that has a scene.
+
+    Args:
+        request: the block that is asked for.
+        farms: by id.
+        found: scenes per cell.
+        profile: its version is an input.
+        indices: their formula versions are inputs.
+        rules: text of the engine and quality options that change numbers.
+
+    """
+    fingerprints: dict[ObservationKey, str] = {}
+    versions = {scene_id: scene.version_text for scene_id, scene in found.scenes.items()}
+    for (day, farm_id), scene_ids in found.by_cell.items():
+        inputs = "|".join(
+            [
+                *(versions[scene_id] for scene_id in scene_ids),
+                farms[farm_id].boundary_hash,
+                f"{profile.dialect}/{profile.collection}@{profile.version}",
+                rules,
+            ],
+        ).encode()
+        shared = hashlib.sha256(inputs)
+        for index in indices:
+            digest = shared.copy()
+            digest.update(f"|{index.slug}@{index.formula_version}".encode())
+            key = ObservationKey(
+                farm_id=farm_id,
+                index=index.slug,
+                provider=request.provider,
+                collection=request.collection,
+                solar_day=day,
+            )
+            fingerprints[key] = digest.hexdigest()[:32]
+    return fingerprints
+
+
+def up_to_date_cells(
+    request: ObserveRequest, fingerprints: Mapping[ObservationKey, str], store: ObservationStore
+) -> frozenset[ObservationKey]:
+    """Return the cells whose stored fingerprint equals today's inputs and whose answer is final."""
+    if request.force or not fingerprints:
+        return frozenset()
+    stored = store.fingerprints(
+        provider=request.provider,
+        collection=request.collection,
+        farm_ids=request.farm_ids,
+        indices=request.indices,
+        start=min(request.days),
+        end=max(request.days),
+    )
+    return frozenset(
+        key
+        for key, fingerprint in fingerprints.items()
+        if key in stored and stored[key][0] == fingerprint and stored[key][1] not in RETRIED_STATUSES
+    )
+
+
+def make_tasks(fingerprints: Iterable[ObservationKey], done: frozenset[ObservationKey]) -> tuple[Task, ...]:
+    """Group open cells into the fewest engine calls: equal index sets, then equal farm sets, then days ascending."""
+    open_indices: dict[tuple[date, str], set[str]] = defaultdict(set)
+    for key in fingerprints:
+        if key not in done:
+            open_indices[key.solar_day, key.farm_id].add(key.index)
+    farms_of: dict[tuple[date, tuple[str, ...]], list[str]] = defaultdict(list)
+    for (day, farm_id), slugs in open_indices.items():
+        farms_of[day, tuple(sorted(slugs))].append(farm_id)
+    days_of: dict[tuple[tuple[str, ...], tuple[str, ...]], list[date]] = defaultdict(list)
+    for (day, slugs_key), farm_ids in farms_of.items():
+        days_of[slugs_key, tuple(sorted(farm_ids))].append(day)
+    return tuple(
+        Task(indices=slugs, farm_ids=farm_ids, days=tuple(sorted(days)))
+        for (slugs, farm_ids), days in sorted(days_of.items(), key=lambda item: min(item[1]))
+    )
