@@ -6,6 +6,7 @@ Dagster definitions and the quick commands do not pay for what they do not use.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -198,3 +199,17 @@ def load_settings(**overrides: object) -> Settings:
             for e in error.errors()
         )
         raise NotConfiguredError(f"settings: {problems}", hint="`docs/settings.md` lists them all.") from error
+
+
+def settings_from_file(path: Path) -> Settings:
+    """Return the settings a TOML file holds, over the environment's.
+
+    Raises:
+        NotConfiguredError: the file is not TOML, or a setting is unknown or out of its range.
+
+    """
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise NotConfiguredError(f"{path}: {error}", hint="It should hold `name = value` lines.") from error
+    return load_settings(**values)

@@ -129,3 +129,39 @@ class Settings(BaseSettings):
     def resolved_raster_root(self) -> Path:
         """The raster folder, under `home` by default."""
         return (self.raster_root or self.home / "rasters").absolute()
+
+    def child_environment(self, dagster_home: Path) -> dict[str, str]:
+        """Return the environment for a process of ours that must see exactly these settings.
+
+        Args:
+            dagster_home: folder of the Dagster instance.
+
+        """
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("FARM_INTEL_")}
+        for name in self.model_fields_set:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
+            environment[f"FARM_INTEL_{name.upper()}"] = text
+        environment["FARM_INTEL_HOME"] = str(self.home.absolute())
+        environment["DAGSTER_HOME"] = str(dagster_home.absolute())
+        return environment
+
+    def as_toml(self) -> str:
+        """Return the settings that differ from their defaults as a TOML file."""
+        lines = []
+        for name in sorted(self.model_fields_set):
+            value = getattr(self, name)
+            if value is None or value == type(self).model_fields[name].default:
+                continue
+            if isinstance(value, bool):
+                text = str(value).lower()
+            elif isinstance(value, (int, float)):
+                text = repr(value)
+            elif isinstance(value, tuple):
+                text = "[" + ", ".join(f'"{part}"' for part in value) + "]"
+            else:
+                text = '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+            lines.append(f"{name} = {text}")
+        return "\n".join(lines) + "\n"

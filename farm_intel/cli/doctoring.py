@@ -1,0 +1,151 @@
+"""The checks behind `farm-intel doctor`; each ends in one finding and never in a traceback."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+from farm_intel.bootstrap import Container, container_from_environment
+from farm_intel.domain.errors import FarmIntelError, NotConfiguredError
+from farm_intel.domain.geo import union_bbox
+from farm_intel.domain.scenes import SceneQuery
+
+MIN_FREE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One check and what came of it."""
+
+    check: str
+    result: Literal["fine", "note", "wrong"]
+    detail: str
+    advice: str = ""
+
+
+def diagnose() -> list[Finding]:
+    """Run every check; a failed one does not stop the others unless they need what it checks."""
+    findings = list(_installation())
+    try:
+        container = container_from_environment()
+    except NotConfiguredError as error:
+        return [*findings, Finding(check="settings", result="wrong", detail=str(error), advice="see docs/settings.md")]
+    findings.append(Finding(check="settings", result="fine", detail=f"home {container.settings.home}"))
+    for check in (_disk, _store, _farms, _indices, _catalogue, _extras):
+        findings.append(_guarded(check, container))
+    return findings
+
+
+def _guarded(check: Callable[[Container], Finding], container: Container) -> Finding:
+    try:
+        return check(container)
+    except FarmIntelError as error:
+        return Finding(
+            check=check.__name__.strip("_"),
+            result="wrong",
+            detail=str(error),
+            advice=error.hint or "fix what the detail names and run doctor again",
+        )
+
+
+def _installation() -> Iterator[Finding]:
+    yield Finding(
+        check="python",
+        result="fine" if sys.version_info >= (3, 12) else "wrong",
+        detail=sys.version.split()[0],
+        advice="" if sys.version_info >= (3, 12) else "Python 3.12 is needed",
+    )
+    for package in ("dagster", "rasterio", "numba", "obstore", "async-tiff", "stackstac"):
+        try:
+            yield Finding(check=package, result="fine", detail=version(package))
+        except PackageNotFoundError:
+            yield Finding(check=package, result="wrong", detail="not installed", advice="run `make setup`")
+
+
+def _disk(container: Container) -> Finding:
+    home = container.settings.home
+    home.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(home).free
+    return Finding(
+        check="disk",
+        result="fine" if free > MIN_FREE_BYTES else "wrong",
+        detail=f"{free / 2**30:.1f} GiB free under {home}",
+        advice="" if free > MIN_FREE_BYTES else "make room, or point FARM_INTEL_HOME elsewhere",
+    )
+
+
+def _store(container: Container) -> Finding:
+    database = container.database
+    return Finding(check="store", result="fine", detail=f"{database.dialect.name}, migrated")
+
+
+def _farms(container: Container) -> Finding:
+    count = len(container.farms.list())
+    return Finding(
+        check="farms",
+        result="fine" if count else "note",
+        detail=f"{count} farms",
+        advice="" if count else "`farm-intel farms import FILE` brings some",
+    )
+
+
+def _indices(container: Container) -> Finding:
+    chosen = container.registry.select(container.settings.asset_indices)
+    silent = [index.slug for index in chosen if index.interpretation is None]
+    return Finding(
+        check="indices",
+        result="note" if silent else "fine",
+        detail=f"{len(chosen)} assets of {len(container.registry.list())} indices",
+        advice=f"no interpretation: {', '.join(silent)}" if silent else "",
+    )
+
+
+def _catalogue(container: Container) -> Finding:
+    if not container.settings.stac_url:
+        return Finding(
+            check="catalogue",
+            result="note",
+            detail="none set",
+            advice="set FARM_INTEL_STAC_URL to an API root or a catalog.json; `farm-intel demo` brings its own",
+        )
+    farms = container.farms.list()
+    provider = container.providers["stac"]
+    if not farms:
+        return Finding(check="catalogue", result="note", detail="not asked: there are no farms to ask for")
+    today = container.observing.clock.now().date()
+    first = container.settings.history_start or today - timedelta(days=container.settings.sensor_lookback_days)
+    answer = provider.catalog.search(
+        SceneQuery(
+            collection=provider.profile.collection,
+            bbox=union_bbox(farm.bbox for farm in farms[:1]),
+            start=first,
+            end=container.settings.history_end or today,
+        ),
+    )
+    problems = len(answer.problems) + sum(len(scene.problems) for scene in answer.scenes)
+    return Finding(
+        check="catalogue",
+        result="fine" if answer.scenes and not problems else "note",
+        detail=f"{len(answer.scenes)} scenes over {farms[0].farm_id} since {first}, {problems} problems",
+        advice="" if answer.scenes else "is this the right catalogue, collection and time for the farms?",
+    )
+
+
+def _extras(_container: Container) -> Finding:
+    absent = []
+    for package in ("sentinelhub", "earthengine-api"):
+        try:
+            version(package)
+        except PackageNotFoundError:
+            absent.append(package)
+    return Finding(
+        check="extras",
+        result="note" if absent else "fine",
+        detail=f"not installed: {', '.join(absent)}" if absent else "all installed",
+        advice="`make setup` installs them" if absent else "",
+    )
