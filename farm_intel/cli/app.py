@@ -59,24 +59,14 @@ def app() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; errors are told on stderr in one message."""
     try:
-        app.main(args=list(arguments), prog_name="farm-intel", standalone_mode=False)
-    except click.UsageError as error:
-        error.show()
-        return BAD_USAGE
+        code = app.main(args=list(arguments), prog_name="farm-intel", standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        return FAILURE
-    except click.exceptions.Exit as leave:
-        return leave.exit_code
+        return BAD_USAGE if isinstance(error, click.UsageError) else FAILURE
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped. What was finished is stored; the same command goes on from there.", err=True)
         return FAILURE
-    except BadRequestError as error:
-        click.echo(f"farm-intel: {error}", err=True)
-        return BAD_USAGE
     except FarmIntelError as error:
         click.echo(f"farm-intel: {error}", err=True)
-        return FAILURE
-    except BrokenPipeError:
-        return SUCCESS
-    return SUCCESS
+        return BAD_USAGE if isinstance(error, BadRequestError) else FAILURE
+    return code if isinstance(code, int) else SUCCESS

@@ -36,9 +36,8 @@ def diagnose() -> list[Finding]:
     except NotConfiguredError as error:
         return [*findings, Finding(check="settings", result="wrong", detail=str(error), advice="see docs/settings.md")]
     findings.append(Finding(check="settings", result="fine", detail=f"home {container.settings.home}"))
-    for check in (_disk, _store, _farms, _indices, _catalogue, _extras):
-        findings.append(_guarded(check, container))
-    return findings
+    checks = (_disk, _store, _farms, _indices, _catalogue, _extras)
+    return [*findings, *(_guarded(check, container) for check in checks)]
 
 
 def _guarded(check: Callable[[Container], Finding], container: Container) -> Finding:

@@ -10,12 +10,14 @@ from farm_intel.domain.errors import SceneProblemKind
 from farm_intel.domain.geo import BBox
 
 
-def solar_day(acquired_at: datetime, longitude_deg: float) -> date:
-    """Return the local solar date at a longitude: UTC shifted by whole 15-degree hours, as odc-stac does.
+def solar_hours(longitude_deg: float) -> int:
+    """Return how many whole hours local solar time is ahead of UTC: longitude / 15, cut towards zero, as odc-stac does."""
+    return int(longitude_deg / 15)
 
-    The shift is floor(longitude / 15) hours, so a place and an instant always give one date, whatever zone laws say.
-    """
-    return (acquired_at + timedelta(hours=int(longitude_deg // 15))).date()
+
+def solar_day(acquired_at: datetime, longitude_deg: float) -> date:
+    """Return the local solar date at a longitude; it depends on no time zone law."""
+    return (acquired_at + timedelta(hours=solar_hours(longitude_deg))).date()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

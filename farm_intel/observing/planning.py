@@ -16,7 +16,7 @@ from farm_intel.domain.geo import union_bbox
 from farm_intel.domain.observations import ObservationKey, ObservationStatus
 from farm_intel.domain.ports import ObservationStore, SceneCatalog
 from farm_intel.domain.products import CollectionProfile
-from farm_intel.domain.scenes import Scene, SceneProblem, SceneQuery, solar_day
+from farm_intel.domain.scenes import Scene, SceneProblem, SceneQuery, solar_day, solar_hours
 from farm_intel.observing.model import ObserveRequest
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def find_scenes(
     wanted = frozenset(days)
     groups: dict[tuple[str, int], list[Farm]] = defaultdict(list)
     for farm in farms:
-        groups[farm.home_tile, int(farm.longitude_deg // 15)].append(farm)
+        groups[farm.home_tile, solar_hours(farm.longitude_deg)].append(farm)
     for members in groups.values():
         query = SceneQuery(
             collection=profile.collection,
