@@ -1,1 +1,33 @@
-"""Product rows: what a collection is in each catalogue."""
+"""Collection profiles: every product we can read, as each catalogue serves it. A new product is a new row."""
+
+from __future__ import annotations
+
+from farm_intel.domain.errors import NotConfiguredError
+from farm_intel.domain.products import CollectionProfile
+from farm_intel.providers.collections import sentinel2
+
+_ROWS: tuple[CollectionProfile, ...] = (*sentinel2.ROWS,)
+
+_BY_NAME = {(row.dialect, row.collection): row for row in _ROWS}
+
+
+def all_profiles() -> tuple[CollectionProfile, ...]:
+    """Return every row, grouped by product."""
+    return _ROWS
+
+
+def profile(dialect: str, collection: str) -> CollectionProfile:
+    """Return the row of a collection as a catalogue dialect serves it.
+
+    Raises:
+        NotConfiguredError: there is no such row; the message lists what there is.
+
+    """
+    row = _BY_NAME.get((dialect, collection))
+    if row is None:
+        known = ", ".join(f"{row.dialect}/{row.collection}" for row in _ROWS)
+        raise NotConfiguredError(
+            f"no profile for collection {collection!r} in dialect {dialect!r}",
+            hint=f"There are: {known}. Set FARM_INTEL_STAC_DIALECT and FARM_INTEL_STAC_COLLECTION to one of them.",
+        )
+    return row

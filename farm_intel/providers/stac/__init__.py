@@ -1,0 +1,1 @@
+"""STAC catalogues, live or static, behind `domain.ports.SceneCatalog`."""

@@ -1,0 +1,87 @@
+"""The one retry policy: transient failures are tried again with exponential back-off and jitter, nothing else is.
+
+A server that says when to come back (`ThrottledError.retry_after_s`) is obeyed to the second, up to
+`RetryPolicy.longest_retry_after_s`: a run that would have to sleep longer is better told so at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TypedDict
+
+import stamina
+
+from farm_intel.domain.errors import ThrottledError, TransientError
+
+GiveUp = Callable[[TransientError], bool]
+"""Says of a transient failure that the caller knows a better answer than trying the same again."""
+
+
+class _StaminaArguments(TypedDict):
+    attempts: int
+    timeout: None
+    wait_initial: float
+    wait_max: float
+    wait_jitter: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and how long a transient failure is tried again."""
+
+    retries: int
+    """Attempts after the first."""
+    wait_initial_s: float = 0.5
+    """Back-off before the second attempt; doubles with every further one."""
+    wait_max_s: float = 30.0
+    """Longest back-off between two attempts."""
+    wait_jitter_s: float = 1.0
+    """Random addition that keeps parallel callers from coming back together."""
+    longest_retry_after_s: float = 120.0
+    """A server that asks for a longer pause is not waited for."""
+
+    def call[T](self, function: Callable[[], T], *, give_up: GiveUp | None = None) -> T:
+        """Return what `function` returns, trying again on TransientError.
+
+        Args:
+            function: one attempt; must be safe to repeat.
+            give_up: if it returns True for a failure, that failure is raised at once.
+
+        Raises:
+            TransientError: the last attempt's, unchanged.
+
+        """
+        caller = stamina.RetryingCaller(**self._arguments())
+        return caller(lambda error: self._verdict(error, give_up), function)
+
+    async def acall[T](self, function: Callable[[], Awaitable[T]], *, give_up: GiveUp | None = None) -> T:
+        """Return what the awaitable of `function` gives, trying again on TransientError; see `call`."""
+        caller = stamina.AsyncRetryingCaller(**self._arguments())
+        return await caller(lambda error: self._verdict(error, give_up), function)
+
+    def _arguments(self) -> _StaminaArguments:
+        return {
+            "attempts": self.retries + 1,
+            "timeout": None,
+            "wait_initial": self.wait_initial_s,
+            "wait_max": self.wait_max_s,
+            "wait_jitter": self.wait_jitter_s,
+        }
+
+    def _verdict(self, error: Exception, give_up: GiveUp | None) -> bool | float:
+        """Return whether to try again, or after how many seconds exactly."""
+        if not isinstance(error, TransientError) or (give_up is not None and give_up(error)):
+            return False
+        if isinstance(error, ThrottledError) and error.retry_after_s is not None:
+            return error.retry_after_s if error.retry_after_s <= self.longest_retry_after_s else False
+        return True
+
+
+def without_waiting(attempts: int = 100) -> AbstractContextManager[None]:
+    """Return a context in which no policy sleeps between attempts and none makes more than `attempts`.
+
+    The switch is process-wide and meant for tests and demos against simulated failures.
+    """
+    return stamina.set_testing(True, attempts=attempts, cap=True)
