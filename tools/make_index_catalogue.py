@@ -109,8 +109,8 @@ SUPPLEMENT: list[dict[str, Any]] = [
         "long_name": "Normalized Difference Red Edge",
         "formula": "(N - RE1) / (N + RE1)",
         "bands": ["N", "RE1"],
-        "reference": "Barnes et al. 2000, Coincident detection of crop water stress, nitrogen status and canopy density "
-        "using ground-based multispectral data, Proc. 5th Int. Conf. on Precision Agriculture, Bloomington",
+        "reference": "Barnes et al. 2000, Coincident detection of crop water stress, nitrogen status and canopy "
+        "density using ground-based multispectral data, Proc. 5th Int. Conf. on Precision Agriculture, Bloomington",
         "application_domain": "vegetation",
         "date_of_addition": "",
         "note": "Not in the spyndex catalogue under this name; the same formula as NDREI. The reference's red edge is "
