@@ -13,21 +13,8 @@ BAND_OF: dict[str, str] = {symbol: SYMBOL_COMMON_NAMES[symbol][0] for symbol in 
 """Symbol -> the common name it takes when every band is there."""
 
 SENTINEL2 = frozenset(
-    [
-        "coastal",
-        "blue",
-        "green",
-        "red",
-        "rededge071",
-        "rededge075",
-        "rededge078",
-        "nir",
-        "nir08",
-        "nir09",
-        "swir16",
-        "swir22",
-    ]
-)
+    ("coastal", "blue", "green", "red", "rededge071", "rededge075", "rededge078", "nir", "nir08", "nir09")
+) | {"swir16", "swir22"}
 LANDSAT8 = frozenset(["coastal", "blue", "green", "red", "nir08", "swir16", "swir22"])
 
 
