@@ -1,0 +1,55 @@
+"""From a container to Dagster definitions: pure assembly, no pixels and no network."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from farm_intel.defs.checks import build_group_checks
+from farm_intel.defs.groups import asset_groups
+from farm_intel.defs.index_assets import build_index_assets
+from farm_intel.defs.jobs import cells_job, maintenance_job, observe_job
+from farm_intel.defs.ports import FarmIntel
+from farm_intel.defs.resources import FarmIntelResource, RunWatch
+from farm_intel.defs.schedules import build_daily_schedule, maintenance_schedule
+from farm_intel.defs.sensors import build_scene_sensor
+
+
+def build_definitions(
+    container: FarmIntel,
+    *,
+    today: date | None = None,
+    watch: RunWatch | None = None,
+    extra_indices: Sequence[str] = (),
+) -> dg.Definitions:
+    """Return the code location of an installation: assets, checks, jobs, sensors and schedules.
+
+    Args:
+        container: the installation; its store is asked for cohorts only.
+        today: the day the date window is reckoned from; now by default.
+        watch: who wants to hear about cells of runs launched in this process.
+        extra_indices: slugs to have beside the asset indices of the settings.
+
+    """
+    day = today or datetime.now(UTC).date()
+    groups = asset_groups(container, extra_indices=extra_indices)
+    rows = {group: observe_job(group) for group in groups}
+    cells = {group: cells_job(group) for group in groups}
+    sensors = [
+        build_scene_sensor(
+            container,
+            provider,
+            [group for group in groups if group.provider == provider],
+            [jobs[group] for jobs in (rows, cells) for group in groups if group.provider == provider],
+        )
+        for provider in sorted({group.provider for group in groups})
+    ]
+    return dg.Definitions(
+        assets=[build_index_assets(container, group, day) for group in groups],
+        asset_checks=[build_group_checks(group) for group in groups],
+        jobs=[*rows.values(), *cells.values(), maintenance_job],
+        schedules=[*(build_daily_schedule(container, group, cells[group]) for group in groups), maintenance_schedule],
+        sensors=sensors,
+        resources={"farm_intel": FarmIntelResource(container=container, watch=watch or RunWatch())},
+        executor=dg.in_process_executor,
+    )

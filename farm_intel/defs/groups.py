@@ -1,0 +1,100 @@
+"""A group of assets: the indices of one provider and one cohort of farms, computed together in one operation."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from farm_intel.defs.ports import FarmIntel
+from farm_intel.domain.errors import FarmIntelError
+from farm_intel.indices.index import SpectralIndex
+
+MAIN_COHORT = "main"
+"""Cohort of an installation that has only one; domain.farms gives it to every farm by default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetGroup:
+    """Identity of the assets of one provider and cohort."""
+
+    provider: str
+    collection: str
+    cohort: str
+    plain: bool
+    """True: the asset keys and the farm dimension do not name the cohort."""
+    indices: tuple[SpectralIndex, ...]
+
+    @property
+    def slugs(self) -> tuple[str, ...]:
+        """Slugs of the group's indices, in the order of the setting."""
+        return tuple(index.slug for index in self.indices)
+
+    @property
+    def dimension(self) -> str:
+        """Name of the dynamic partitions that hold the cohort's farms."""
+        return "farms" if self.plain else f"farms_{self.cohort}"
+
+    @property
+    def name(self) -> str:
+        """Name for operations, jobs and Dagster's group: `[a-z0-9_]`."""
+        return python_name(self.provider if self.plain else f"{self.provider}_{self.cohort}")
+
+    @property
+    def observe_job(self) -> str:
+        """Name of the job that materialises whole rows of the grid."""
+        return f"{self.name}_observe"
+
+    @property
+    def cells_job(self) -> str:
+        """Name of the job that materialises scattered cells."""
+        return f"{self.name}_cells"
+
+    def asset_key(self, slug: str) -> dg.AssetKey:
+        """Return the asset key of one of the group's indices."""
+        return dg.AssetKey([self.provider, slug] if self.plain else [self.provider, slug, self.cohort])
+
+    @property
+    def asset_keys(self) -> tuple[dg.AssetKey, ...]:
+        """Keys of all assets of the group."""
+        return tuple(self.asset_key(slug) for slug in self.slugs)
+
+    def selected(self, keys: Iterable[dg.AssetKey]) -> tuple[str, ...]:
+        """Return the slugs of those of the group's assets that are among `keys`."""
+        wanted = set(keys)
+        return tuple(slug for slug in self.slugs if self.asset_key(slug) in wanted)
+
+
+def python_name(text: str) -> str:
+    """Return `text` with everything Dagster does not allow in a name replaced by `_`."""
+    return re.sub(r"\W", "_", text)
+
+
+def asset_groups(container: FarmIntel, *, extra_indices: Sequence[str] = ()) -> tuple[AssetGroup, ...]:
+    """Return the groups of an installation: one per cohort that has farms.
+
+    The main cohort keeps its plain keys when others join it, so that growing never renames an asset.
+    A store that cannot be read yet has the main cohort and no farms: definitions must load before the first import.
+
+    Args:
+        container: the installation.
+        extra_indices: slugs to have beside the asset indices of the settings, for a launch that asks for them.
+
+    """
+    settings = container.settings
+    slugs = dict.fromkeys((*settings.asset_indices, *extra_indices))
+    indices = tuple(container.registry.select(tuple(slugs)))
+    try:
+        cohorts = sorted({farm.cohort for farm in container.farms.list()}) or [MAIN_COHORT]
+    except FarmIntelError:
+        cohorts = [MAIN_COHORT]
+    return tuple(
+        AssetGroup(
+            provider=settings.provider,
+            collection=settings.stac_collection,
+            cohort=cohort,
+            plain=cohort == MAIN_COHORT or len(cohorts) == 1,
+            indices=indices,
+        )
+        for cohort in cohorts
+    )
