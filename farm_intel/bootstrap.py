@@ -7,7 +7,8 @@ Dagster definitions and the quick commands do not pay for what they do not use.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from farm_intel.domain.errors import NotConfiguredError
+from farm_intel.domain.ports import Clock
 from farm_intel.domain.quality import QualityRule
 from farm_intel.settings import Settings
 
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from farm_intel.indices.registry import IndexRegistry
     from farm_intel.observing.service import ImageryProvider, ObservingService
     from farm_intel.providers.stac.catalog import StacCatalog
+    from farm_intel.storage.farm_drafts import FarmDraft, FarmFile, ImportReport
     from farm_intel.storage.farms import SqlFarmStore
+    from farm_intel.storage.fsck import StoreFinding
     from farm_intel.storage.observations import SqlObservationStore
     from farm_intel.storage.rasters import RasterStore
 
@@ -36,6 +40,13 @@ class Container:
     def __init__(self, settings: Settings) -> None:
         """Keep the settings; nothing is opened yet."""
         self.settings = settings
+
+    @cached_property
+    def clock(self) -> Clock:
+        """The clock."""
+        from farm_intel.resilience.clock import SystemClock
+
+        return SystemClock()
 
     @cached_property
     def registry(self) -> IndexRegistry:
@@ -151,7 +162,6 @@ class Container:
     def observing(self) -> ObservingService:
         """The observe-farms use case."""
         from farm_intel.observing.service import ObservingService
-        from farm_intel.resilience.clock import SystemClock
 
         settings = self.settings
         return ObservingService(
@@ -160,12 +170,54 @@ class Container:
             store=self.observations,
             registry=self.registry,
             engine=self.engine,
-            clock=SystemClock(),
+            clock=self.clock,
             rule=QualityRule(min_valid_fraction=settings.min_valid_fraction),
             rules_text=(
                 f"pure>={settings.min_pure_pixels} valid>={settings.min_valid_fraction:g} "
                 f"dilate={settings.mask_dilation_px}"
             ),
+        )
+
+    def read_farm_file(self, path: Path, *, id_column: str | None = None) -> FarmFile:
+        """Return the farms a file holds and what is rejected, by this installation's limits.
+
+        Raises:
+            BadRequestError: the file cannot be read at all.
+
+        """
+        from farm_intel.storage.farm_drafts import FarmFileOptions, FarmLimits
+        from farm_intel.storage.farm_files import read_farm_file
+
+        limits = FarmLimits(
+            max_vertices=self.settings.max_boundary_vertices, max_area_ha=self.settings.max_farm_area_ha
+        )
+        return read_farm_file(path, limits, FarmFileOptions(id_column=id_column or ""))
+
+    def import_farms(self, drafts: Sequence[FarmDraft]) -> ImportReport:
+        """Store farms, deal new ones into cohorts and return what changed."""
+        report = self.farms.import_drafts(drafts, now=self.clock.now())
+        self.farms.assign_cohorts(self.settings.cohort_size)
+        return report
+
+    def check_store(self, *, rehash: bool, repair: bool) -> Sequence[StoreFinding]:
+        """Return what is wrong between rows and rasters, most serious first; empty where the store is whole."""
+        from farm_intel.storage.fsck import check_store
+
+        return check_store(self.database, self.rasters, rehash=rehash, repair=repair).findings
+
+    def export_observations(
+        self, path: Path, *, farm_ids: Sequence[str], indices: Sequence[str], start: date | None, end: date | None
+    ) -> int:
+        """Write observations as GeoParquet and return how many."""
+        from farm_intel.storage.export import export_geoparquet
+
+        return export_geoparquet(
+            self.database,
+            path,
+            farm_ids=farm_ids or None,
+            indices=indices or None,
+            start=start,
+            end=end,
         )
 
 

@@ -1,0 +1,166 @@
+"""`farm-intel demo` and `farm-intel accuracy`: the simulated farm world, run and scored."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import click
+
+from farm_intel.bootstrap import Container, build_container, load_settings
+from farm_intel.cli.backfilling import BackfillSummary, run_backfill
+from farm_intel.cli.installing import CONFIG_NAME, demo_home
+from farm_intel.cli.output import emit, progress_bar, split_list
+from farm_intel.cli.requests import days_between
+from farm_intel.domain.observations import ObservationStatus
+from farm_intel.domain.ports import Progress
+from farm_intel.observing.model import ObserveRequest
+from farm_intel.simulation.catalogue import load_world, write_world
+from farm_intel.simulation.world import FarmWorld, WorldOptions
+
+DEMO_INDICES = ("ndvi", "ndwi", "ndmi", "evi", "savi")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """A home with a simulated world in it."""
+
+    container: Container
+    world: FarmWorld
+    days: tuple[date, ...]
+
+
+@click.command()
+@click.option("--indices", callback=split_list, help=f"Slugs, comma-separated; default: {','.join(DEMO_INDICES)}.")
+@click.option("--days", type=click.IntRange(60, 400), default=65, show_default=True, help="Length of the season.")
+def demo(*, indices: tuple[str, ...], days: int) -> None:
+    """Build a simulated farm world and run the whole job on it, through Dagster.
+
+    A second run finds everything in place and changes nothing.
+    """
+    base = build_container(load_settings())
+    slugs = indices or DEMO_INDICES
+    with progress_bar("world") as progress:
+        installation = install_world(
+            demo_home(base), WorldOptions(days=days), slugs, index_files=base.settings.index_files, progress=progress
+        )
+    container = installation.container
+    with progress_bar("backfill") as progress:
+        summary = run_backfill(container, whole_world(installation, slugs), progress)
+    _summarise(installation, slugs, summary)
+    if summary.failures:
+        for cell, reason in list(summary.failures.items())[:10]:
+            click.echo(f"failed: {cell}: {reason}", err=True)
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.option("--indices", callback=split_list, help="Slugs, comma-separated; default: the asset indices.")
+@click.option("--format", "output_format", type=click.Choice(["table", "json", "csv"]), default="table")
+def accuracy(*, indices: tuple[str, ...], output_format: str) -> None:
+    """Compare stored numbers with the truth of the simulated world; exit 1 when a target is missed."""
+    from farm_intel.simulation.accuracy import score
+
+    base = build_container(load_settings())
+    slugs = indices or base.settings.asset_indices
+    with progress_bar("world") as progress:
+        installation = install_world(
+            base.settings.home.absolute() / "accuracy",
+            WorldOptions(),
+            slugs,
+            index_files=base.settings.index_files,
+            progress=progress,
+        )
+    container = installation.container
+    with progress_bar("observe") as progress:
+        for _ in container.observing.observe(whole_world(installation, slugs), run_id="accuracy", progress=progress):
+            pass
+    report = score(installation.world, container.observations.observations(indices=slugs), container.registry)
+    if output_format == "json":
+        click.echo(json.dumps(report.as_dict(), indent=2))
+    else:
+        rows = report.table()
+        emit(rows, tuple(rows[0]) if rows else (), output_format, empty="nothing was observed")
+        click.echo(f"{report.scored} cells scored; without a number: {dict(report.not_scored)}", err=True)
+    for line in report.failed_targets:
+        click.echo(f"missed: {line}", err=True)
+    if report.failed_targets:
+        raise click.exceptions.Exit(1)
+
+
+def install_world(
+    home: Path, options: WorldOptions, slugs: tuple[str, ...], *, index_files: tuple[str, ...], progress: Progress
+) -> Installation:
+    """Return an installation in `home` over a simulated world, made on first use and left alone afterwards."""
+    files = write_world(FarmWorld(options), home / "world", progress=progress)
+    world = load_world(files.folder)
+    last = options.start + timedelta(days=options.days - 1)
+    settings = load_settings(
+        home=home,
+        database_url="",
+        raster_root=None,
+        stac_url=str(files.catalog),
+        stac_dialect="earth-search",
+        stac_collection="sentinel-2-l2a",
+        history_start=options.start,
+        history_end=last,
+        asset_indices=slugs,
+        index_files=index_files,
+    )
+    home.mkdir(parents=True, exist_ok=True)
+    (home / CONFIG_NAME).write_text(settings.as_toml())
+    container = build_container(settings)
+    container.import_farms(container.read_farm_file(files.farms).farms)
+    return Installation(container=container, world=world, days=days_between(options.start, last))
+
+
+def whole_world(installation: Installation, slugs: tuple[str, ...]) -> ObserveRequest:
+    """Return the request for every farm and day of a world."""
+    container = installation.container
+    return ObserveRequest(
+        provider="stac",
+        collection=container.settings.stac_collection,
+        indices=slugs,
+        farm_ids=tuple(farm.farm_id for farm in container.farms.list()),
+        days=installation.days,
+    )
+
+
+def _summarise(installation: Installation, slugs: tuple[str, ...], summary: BackfillSummary) -> None:
+    container = installation.container
+    first = slugs[0]
+    rows = []
+    for farm in container.farms.list():
+        seen = list(container.observations.observations(farm_ids=[farm.farm_id], indices=[first]))
+        means = [row.statistics.mean if row.statistics else None for row in seen]
+        observed = [mean for mean in means if mean is not None]
+        rows.append(
+            {
+                "farm": farm.farm_id,
+                "crop": farm.crop,
+                "ha": round(farm.area_ha, 2),
+                f"{first} series": container.sparkline(means),
+                "last": observed[-1] if observed else None,
+                "numbers": len(observed),
+                "cloudy": sum(row.status is ObservationStatus.CLOUDY for row in seen),
+                "other": sum(row.status not in {ObservationStatus.OBSERVED, ObservationStatus.CLOUDY} for row in seen),
+            },
+        )
+    emit(rows, tuple(rows[0]) if rows else (), "table", empty="The world has no farms.")
+    picture = container.settings.home / "season.png"
+    best = max(rows, key=lambda row: int(row["numbers"]))["farm"]
+    picture.write_bytes(container.season_plot(str(best), first))
+    days = f"{installation.days[0]} to {installation.days[-1]}"
+    click.echo(
+        f"\n{len(rows)} farms, {len(slugs)} indices, {days}: {sum(summary.by_status.values())} cells stored "
+        f"({summary.by_status[ObservationStatus.OBSERVED]} with a number). This run computed {summary.computed}, "
+        f"{summary.up_to_date} were up to date, {len(summary.failures)} failed, in {summary.runs} Dagster runs.",
+    )
+    config = container.settings.home / CONFIG_NAME
+    click.echo("\nLook next:")
+    click.echo(f"  {picture}   a season of {best}")
+    click.echo("  make up   the same cells in the Dagster UI")
+    click.echo("  .venv/bin/farm-intel accuracy   how right the numbers are")
+    click.echo(f"  FARM_INTEL_CONFIG={config} .venv/bin/farm-intel calendar --farm {best}")
