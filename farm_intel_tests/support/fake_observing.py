@@ -108,9 +108,7 @@ class FakeInstallation:
         """Add (or reprocess) a scene over all farms at 10:00 UTC of a day."""
         scene_id = f"S2-{day}"
         self.catalog.scenes = [scene for scene in self.catalog.scenes if scene.scene_id != scene_id]
-        self.catalog.scenes.append(
-            make_scene(scene_id, datetime.combine(day, time(10), UTC), WORLD, updated=updated)
-        )
+        self.catalog.scenes.append(make_scene(scene_id, datetime.combine(day, time(10), UTC), WORLD, updated=updated))
 
 
 def installation(
