@@ -106,7 +106,6 @@ class AccuracyReport:
         judging = {name for row in self.rows for name in row.judged_by}
         return tuple(missed + [f"{t.name}: no row to judge" for t in self.targets if t.name not in judging])
 
-    @property
     def table(self) -> list[dict[str, str]]:
         """The rows as text, for a table."""
         return [

@@ -173,11 +173,11 @@ def test_the_report_is_json_and_a_table(world: FarmWorld) -> None:
     parsed = json.loads(json.dumps(report.as_dict()))
 
     assert parsed["scored"] == report.scored
-    assert len(parsed["rows"]) == len(report.table) == len(report.rows)
+    assert len(parsed["rows"]) == len(report.table()) == len(report.rows)
     assert parsed["failed_targets"] == list(report.failed_targets) != []
-    verdicts = {line["verdict"] for line in report.table}
+    verdicts = {line["verdict"] for line in report.table()}
     assert "missed" in verdicts
-    assert all(line["verdict"] == "-" or line["target"] != "-" for line in report.table)
+    assert all(line["verdict"] == "-" or line["target"] != "-" for line in report.table())
 
 
 def measured(world: FarmWorld, files: WorldFiles, slugs: tuple[str, ...]) -> Iterator[Observation]:
