@@ -63,9 +63,10 @@ def current_revision(engine: Engine) -> str | None:
     """Return the revision the database is at, or None where it has never been migrated."""
     with reading(engine) as connection:
         try:
-            return connection.scalar(text("SELECT version_num FROM alembic_version"))
-        except DBAPIError:
+            revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        except DBAPIError:  # there is no such table yet
             return None
+    return None if revision is None else str(revision)
 
 
 @contextmanager
@@ -79,8 +80,8 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def transaction(engine: Engine) -> Iterator[Connection]:
     """Yield a connection whose changes are committed together, or not at all if the body raises.
 
-    SQLite begins with BEGIN IMMEDIATE: a deferred transaction that reads and then writes fails as soon as another writer
-    came in between, whatever the busy timeout.
+    SQLite begins with BEGIN IMMEDIATE: a deferred transaction that reads and then writes fails as soon as another
+    writer came in between, whatever the busy timeout.
 
     Raises:
         StoreError: the database refused or was busy for too long.
@@ -151,7 +152,7 @@ def _prepare_sqlite(dbapi_connection: Any, _record: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     write = connection.get_execution_options().get(_WRITE_OPTION, False)
-    # A deferred transaction that turned into a write would fail only under load; query_only makes it fail in every test.
+    # A deferred transaction that turns into a write fails only under load; query_only makes it fail in every test.
     connection.exec_driver_sql(f"PRAGMA query_only={'OFF' if write else 'ON'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 

@@ -111,9 +111,7 @@ def _create_observations() -> None:
         sa.Column("acquired_at", UtcDateTime),
         sa.Column("recorded_at", UtcDateTime, nullable=False),
         sa.Column("run_id", sa.String(64), nullable=False),
-        sa.PrimaryKeyConstraint(
-            "farm_id", "index_slug", "provider", "collection", "solar_day", name="pk_observations"
-        ),
+        sa.PrimaryKeyConstraint("farm_id", "index_slug", "provider", "collection", "solar_day", name="pk_observations"),
     )
 
 
