@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from shapely import box
 from shapely.geometry import shape
@@ -96,7 +96,7 @@ class StacServer:
             if fault.status != 200 or fault.body:
                 return fault.status, fault.headers, fault.body.encode()
         if path.startswith("/static/") and self.static_root is not None:
-            file = self.static_root / path.removeprefix("/static/")
+            file = self.static_root / unquote(path.removeprefix("/static/"))
             return (200, {}, file.read_bytes()) if file.is_file() else (404, {}, b"{}")
         if path.startswith("/sas/"):
             return 200, {}, self._token()
@@ -184,6 +184,7 @@ class StacServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = 1 << 16  # headers and body in one packet, or every answer waits 40 ms for an acknowledgement
 
             def _serve(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from farm_intel.domain.errors import NotConfiguredError
 from farm_intel.domain.products import CollectionProfile
 from farm_intel.providers.collections import sentinel2
 
 _ROWS: tuple[CollectionProfile, ...] = (*sentinel2.ROWS,)
+
+S3_ENDPOINTS: Mapping[str, str] = MappingProxyType({"cdse": "https://eodata.dataspace.copernicus.eu"})
+"""Dialect -> S3 service its `s3://` hrefs live on, where that is not Amazon's; keys come from the AWS environment.
+
+The bucket stands in the path there (no virtual hosting). Source: eu-cdse/documentation, APIs/S3.
+"""
 
 _BY_NAME = {(row.dialect, row.collection): row for row in _ROWS}
 

@@ -14,7 +14,7 @@ from farm_intel.providers.stac.api import ApiSource, SceneSource, search_link
 from farm_intel.providers.stac.assets import is_remote
 from farm_intel.providers.stac.documents import DocumentReader
 from farm_intel.providers.stac.http import StacHttp
-from farm_intel.providers.stac.signing import sign_scene
+from farm_intel.providers.stac.signing import sign_href, sign_scene
 from farm_intel.providers.stac.static import StaticSource
 from farm_intel.resilience.clock import SystemClock
 from farm_intel.resilience.retry import RetryPolicy
@@ -99,6 +99,12 @@ class StacCatalog:
         if self.profile.access is not AccessKind.PLANETARY_COMPUTER:
             return scene
         return sign_scene(scene, self._policy, timeout_s=self._timeout_s)
+
+    def sign(self, href: str) -> str:
+        """Return one href that can be opened now; block readers call it when a signature has run out."""
+        if self.profile.access is not AccessKind.PLANETARY_COMPUTER:
+            return href
+        return sign_href(href, self._policy, timeout_s=self._timeout_s)
 
     def _sources(self) -> SceneSource:
         with self._lock:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 import requests
@@ -30,11 +31,16 @@ def sign_scene(scene: Scene, policy: RetryPolicy, *, timeout_s: float) -> Scene:
         TransientError: the token service does not answer.
 
     """
-    signed = {
-        name: replace(band, href=policy.call(lambda href=band.href: _sign(href, scene.scene_id, timeout_s)))  # type: ignore[misc]  # mypy cannot infer a default argument
+    bands = {
+        name: replace(band, href=sign_href(band.href, policy, timeout_s=timeout_s, scene_id=scene.scene_id))
         for name, band in scene.bands.items()
     }
-    return replace(scene, bands=signed)
+    return replace(scene, bands=bands)
+
+
+def sign_href(href: str, policy: RetryPolicy, *, timeout_s: float, scene_id: str = "") -> str:
+    """Return one freshly signed href; errors as in `sign_scene`."""
+    return policy.call(lambda: _sign(href, scene_id or PurePosixPath(urlsplit(href).path).stem, timeout_s))
 
 
 def _sign(href: str, scene_id: str, timeout_s: float) -> str:
