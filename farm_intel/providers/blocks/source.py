@@ -1,0 +1,267 @@
+"""Byte ranges of one file through obstore: counted, bounded, retried, every failure named."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import obstore
+import stamina
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, HTTPStore, LocalStore, S3Store
+
+from farm_intel.domain.errors import FarmIntelError, SceneProblemError, SceneProblemKind, ThrottledError
+from farm_intel.domain.scenes import BandFile
+from farm_intel.providers.blocks.failures import TransferError, ask_status, error_for_status, error_for_store
+from farm_intel.providers.blocks.locations import (
+    BandRef,
+    Location,
+    Scheme,
+    display_href,
+    parse_location,
+    strip_signature,
+)
+from farm_intel.providers.blocks.meter import ReadMeter
+from farm_intel.providers.blocks.options import ReaderOptions, S3Options
+
+if TYPE_CHECKING:
+    from obstore import Bytes
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Config
+
+_NO_RETRIES: RetryConfig = {"max_retries": 0}
+"""obstore's own retries would be neither counted nor told apart from ours."""
+
+
+class ReadContext:
+    """What all files of one reader share: options, decoding pool, counters, connections, the limit in flight."""
+
+    def __init__(self, options: ReaderOptions, pool: Executor) -> None:
+        """Keep the options; stores are made when a file needs them."""
+        self.options = options
+        self.pool = pool
+        self.meter = ReadMeter()
+        self.in_flight = asyncio.Semaphore(options.concurrency)
+        self._stores: dict[tuple[str, ...], ObjectStore] = {}
+
+    async def locate(self, file: BandFile, scene_id: str) -> tuple[BandRef, Location]:
+        """Return the name and the (freshly signed) place of a band file.
+
+        Raises:
+            SceneProblemError: an href of a kind we do not read.
+
+        """
+        ref = BandRef(scene_id=scene_id, band=file.common_name, display=display_href(file.href))
+        href = file.href
+        if self.options.sign is not None:
+            href = await asyncio.to_thread(self.options.sign, href)
+        return ref, parse_location(href, ref)
+
+    async def sign_again(self, location: Location, ref: BandRef) -> Location | None:
+        """Return the location with a new signature, or None where nothing signs."""
+        if self.options.sign is None or location.scheme is Scheme.FILE:
+            return None
+        return parse_location(await asyncio.to_thread(self.options.sign, strip_signature(location.url)), ref)
+
+    def attempts(self) -> AsyncIterator[stamina.Attempt]:
+        """Return the attempts of one request; each is a context that swallows what may be tried again."""
+        options = self.options
+
+        def wait(error: Exception) -> bool | float:
+            if isinstance(error, ThrottledError) and error.retry_after_s is not None:
+                return error.retry_after_s if error.retry_after_s <= options.wait_max_s else False
+            return isinstance(error, TransferError | ThrottledError)
+
+        return aiter(
+            stamina.retry_context(
+                on=wait,
+                attempts=options.retries + 1,
+                timeout=None,
+                wait_initial=options.wait_initial_s,
+                wait_max=options.wait_max_s,
+                wait_jitter=options.wait_initial_s,
+            )
+        )
+
+    def store(self, location: Location) -> ObjectStore:
+        """Return the store of a location; one per origin, container and signature, so that connections are shared."""
+        container = location.path.partition("/")[0] if location.scheme is Scheme.AZURE else ""
+        key = (location.scheme.value, location.base, container, location.query)
+        known = self._stores.get(key)
+        if known is None:
+            known = self._stores[key] = self._make_store(location, container)
+        return known
+
+    def _client(self) -> ClientConfig:
+        config: ClientConfig = {
+            "timeout": timedelta(seconds=self.options.timeout_s),
+            "connect_timeout": timedelta(seconds=self.options.timeout_s / 4),
+            "allow_http": True,
+        }
+        if self.options.proxy_url:
+            config["proxy_url"] = self.options.proxy_url
+        return config
+
+    def _make_store(self, location: Location, container: str) -> ObjectStore:
+        if location.scheme is Scheme.FILE:
+            return LocalStore()
+        client = self._client()
+        if location.scheme is Scheme.S3:
+            config = s3_config(self.options.s3)
+            return S3Store(location.base, config=config, client_options=client, retry_config=_NO_RETRIES)
+        if location.scheme is Scheme.AZURE:
+            return AzureStore(
+                container,
+                config={
+                    "account_name": location.base.partition("://")[2].partition(".")[0],
+                    "endpoint": location.base,
+                    "sas_key": location.query,
+                },
+                client_options=client,
+                retry_config=_NO_RETRIES,
+            )
+        return HTTPStore(location.base, client_options=client, retry_config=_NO_RETRIES)
+
+
+def s3_config(options: S3Options) -> S3Config:
+    """Return obstore's configuration; only what is set, so that the rest comes from the AWS environment."""
+    config: S3Config = {}
+    if options.endpoint_url:
+        config["endpoint"] = options.endpoint_url
+        config["virtual_hosted_style_request"] = False
+    if options.region:
+        config["region"] = options.region
+    if options.access_key_id:
+        config["access_key_id"] = options.access_key_id
+        config["secret_access_key"] = options.secret_access_key
+    if options.session_token:
+        config["session_token"] = options.session_token
+    if options.requester_pays:
+        config["request_payer"] = True
+    if options.anonymous:
+        config["skip_signature"] = True
+    return config
+
+
+class RangeSource:
+    """One file as byte ranges; also what async-tiff reads headers through (obspec's two methods)."""
+
+    def __init__(self, context: ReadContext, ref: BandRef, location: Location) -> None:
+        """Nothing is requested yet."""
+        self._context = context
+        self.ref = ref
+        self.location = location
+        self.failure: FarmIntelError | None = None
+        """The last failure of a header read: async-tiff passes only its text on."""
+
+    @property
+    def _object_path(self) -> str:
+        if self.location.scheme is Scheme.AZURE:
+            return self.location.path.partition("/")[2]
+        return self.location.path
+
+    async def fetch(self, start: int, stop: int, *, may_end_early: bool = False) -> Bytes:
+        """Return bytes [start, stop) of the file.
+
+        Args:
+            start: first byte.
+            stop: one behind the last byte.
+            may_end_early: a shorter answer is right (a header read of a small file).
+
+        Raises:
+            SceneProblemError: the file is not there, not ours to read, or shorter than `stop`.
+            TransientError: no good answer within the retries.
+
+        """
+        try:
+            return await self._fetch(start, stop, may_end_early=may_end_early)
+        except SceneProblemError as error:
+            fresh = None
+            if error.kind is SceneProblemKind.ACCESS_DENIED:
+                fresh = await self._context.sign_again(self.location, self.ref)
+            if fresh is None:
+                raise
+            self.location = fresh
+        return await self._fetch(start, stop, may_end_early=may_end_early)
+
+    async def probe(self) -> None:
+        """Ask for the first byte once, without retries; raises what is wrong with the file or its server."""
+        await self._attempt(0, 1, may_end_early=True)
+
+    async def _fetch(self, start: int, stop: int, *, may_end_early: bool) -> Bytes:
+        async def attempt() -> Bytes:
+            return await self._attempt(start, stop, may_end_early=may_end_early)
+
+        return await retrying(self._context, attempt)
+
+    async def _attempt(self, start: int, stop: int, *, may_end_early: bool) -> Bytes:
+        context = self._context
+        async with context.in_flight:
+            context.meter.asked()
+            try:
+                data = await obstore.get_range_async(
+                    context.store(self.location), self._object_path, start=start, end=stop
+                )
+            except (BaseError, OSError, ValueError) as error:
+                named = error_for_store(self.ref, self.location, error)
+                if isinstance(named, ThrottledError):
+                    named = await throttled(context, self.ref, self.location)
+                raise named from error
+        context.meter.received(len(data))
+        if len(data) != stop - start and not may_end_early:
+            raise self.ref.problem(
+                SceneProblemKind.UNREADABLE_FILE,
+                f"the file ends {stop - start - len(data)} bytes before the block that its header promises",
+                hint="The file is truncated; have it delivered again.",
+            )
+        return data
+
+    async def get_range_async(
+        self, path: str, *, start: int, end: int | None = None, length: int | None = None
+    ) -> Bytes:
+        """Return one range of the header for async-tiff (obspec); `path` is our own and ignored."""
+        del path
+        stop = end if end is not None else start + (length or 0)
+        try:
+            return await self.fetch(start, stop, may_end_early=True)
+        except FarmIntelError as error:
+            self.failure = error
+            raise
+
+    async def get_ranges_async(
+        self,
+        path: str,
+        *,
+        starts: Sequence[int],
+        ends: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> list[Bytes]:
+        """Return several ranges of the header for async-tiff (obspec)."""
+        stops = ends if ends is not None else [a + n for a, n in zip(starts, lengths or (), strict=True)]
+        return [await self.get_range_async(path, start=a, end=b) for a, b in zip(starts, stops, strict=True)]
+
+
+async def retrying[T](context: ReadContext, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Return the first good result of `attempt` within the context's retries; the last failure is raised."""
+    async for trial in context.attempts():
+        with trial:
+            result = await attempt()
+    return result
+
+
+async def throttled(context: ReadContext, ref: BandRef, location: Location) -> FarmIntelError:
+    """Return the ThrottledError with the wait the server asks for, which obstore's error does not carry.
+
+    One more small request, and only where the protocol shows headers (S3 throttles by 503 without them).
+    """
+    retry_after_s = None
+    if location.scheme in {Scheme.HTTP, Scheme.AZURE}:
+        context.meter.asked()
+        with contextlib.suppress(OSError):
+            _, retry_after_s = await asyncio.to_thread(
+                ask_status, location.url, context.options.timeout_s, context.options.proxy_url
+            )
+    return error_for_status(ref, 429, retry_after_s)
