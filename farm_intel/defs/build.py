@@ -19,7 +19,7 @@ def build_definitions(
     container: FarmIntel,
     *,
     today: date | None = None,
-    watch: RunWatch | None = None,
+    resource: FarmIntelResource | None = None,
     extra_indices: Sequence[str] = (),
 ) -> dg.Definitions:
     """Return the code location of an installation: assets, checks, jobs, sensors and schedules.
@@ -27,7 +27,7 @@ def build_definitions(
     Args:
         container: the installation; its store is asked for cohorts only.
         today: the day the date window is reckoned from; now by default.
-        watch: who wants to hear about cells of runs launched in this process.
+        resource: how runs see the container, where a launcher in this process watches them; plain by default.
         extra_indices: slugs to have beside the asset indices of the settings.
 
     """
@@ -50,6 +50,6 @@ def build_definitions(
         jobs=[*rows.values(), *cells.values(), maintenance_job],
         schedules=[*(build_daily_schedule(container, group, cells[group]) for group in groups), maintenance_schedule],
         sensors=sensors,
-        resources={"farm_intel": FarmIntelResource(container=container, watch=watch or RunWatch())},
+        resources={"farm_intel": resource or FarmIntelResource(container=container, watch=RunWatch())},
         executor=dg.in_process_executor,
     )

@@ -4,6 +4,7 @@ Dagster is pinned to `~=1.13.27` because of what is here. Everything else in thi
 `dagster` itself.
 """
 
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -52,6 +53,15 @@ def materialization_ids(
         asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, partitions=set(partitions)
     )
     return dict(found)
+
+
+def partitioned_check(
+    name: str, asset: dg.AssetKey, partitions: dg.PartitionsDefinition, description: str
+) -> dg.AssetCheckSpec:
+    """Return a check that has one result per partition; a preview in Dagster 1.13, so its warning is expected."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return dg.AssetCheckSpec(name, asset=asset, partitions_def=partitions, description=description)
 
 
 def cell_check(  # noqa: PLR0913 - the fields of Dagster's own event

@@ -16,6 +16,10 @@ from farm_intel.defs.resources import FarmIntelResource
 from farm_intel.indices.index import SpectralIndex
 
 OWNERS = ("team:agronomy",)
+QUALITY_DESCRIPTION = (
+    "Per cell: has a number, valid area, value in the interpreted range, radiometry agrees with the metadata. "
+    "WARN for nature and catalogues, ERROR for a record that breaks its contract."
+)
 
 
 class ObserveConfig(dg.Config):
@@ -33,16 +37,7 @@ def build_index_assets(container: FarmIntel, group: AssetGroup, today: date) -> 
         name=f"observe_{group.name}",
         specs=[_asset_spec(group, index, partitions) for index in group.indices],
         check_specs=[
-            dg.AssetCheckSpec(
-                CHECK_NAME,
-                asset=key,
-                partitions_def=partitions,
-                description=(
-                    "Per cell: has a number, valid area, value in the interpreted range, radiometry agrees with the "
-                    "metadata. WARN for nature and catalogues, ERROR for a record that breaks its contract."
-                ),
-            )
-            for key in group.asset_keys
+            compat.partitioned_check(CHECK_NAME, key, partitions, QUALITY_DESCRIPTION) for key in group.asset_keys
         ],
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -57,7 +52,7 @@ def build_index_assets(container: FarmIntel, group: AssetGroup, today: date) -> 
             slugs=group.selected(context.selected_asset_keys),
             cells=active_cells(farm_intel.container, group, run_cells(context, group)),
             force=config.force,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
         )
         yield from observe_cells(work, farm_intel, context)
 

@@ -21,7 +21,7 @@ from farm_intel.defs.groups import AssetGroup, asset_groups
 from farm_intel.defs.jobs import cells_run_config, observe_run_config
 from farm_intel.defs.partitions import cell_name, date_window, partition_key, sync_farm_partitions
 from farm_intel.defs.ports import FarmIntel
-from farm_intel.defs.resources import RunWatch
+from farm_intel.defs.resources import FarmIntelResource, RunWatch
 from farm_intel.domain.errors import FarmIntelError, StoreError
 from farm_intel.domain.observations import ObservationKey, ObservationStatus
 from farm_intel.domain.ports import Progress
@@ -133,7 +133,9 @@ def launch_on(
         if outside := _outside_window(container, due):
             notes.append(outside)
     watch = BackfillWatch(total=open_cells * len(request.indices), report=progress)
-    definitions = build_definitions(container, watch=watch, extra_indices=request.indices)
+    definitions = build_definitions(
+        container, resource=FarmIntelResource(container=container, watch=watch), extra_indices=request.indices
+    )
     run_ids = [_execute(definitions, group, run, instance, watch) for group, run in planned]
     return _summary(container, request, run_ids, watch, notes)
 

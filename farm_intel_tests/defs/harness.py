@@ -14,6 +14,7 @@ from farm_intel.defs import compat
 from farm_intel.defs.build import build_definitions
 from farm_intel.defs.groups import asset_groups
 from farm_intel.defs.partitions import sync_farm_partitions
+from farm_intel.defs.resources import FarmIntelResource, RunWatch
 from farm_intel_tests.support.fake_observing import FakeInstallation
 
 TODAY = date(2026, 6, 30)
@@ -42,16 +43,18 @@ def run_range(
     job: str = "stac_observe",
     assets: list[dg.AssetKey] | None = None,
     force: bool = False,
+    preview_max_cells: int = 600,
 ) -> dg.ExecuteInProcessResult:
     """Launch a rectangle as the UI and the sensor do."""
+    resource = FarmIntelResource(container=made, watch=RunWatch(), preview_max_cells=preview_max_cells)
     return (
-        build_definitions(made, today=TODAY)
+        build_definitions(made, today=TODAY, resource=resource)
         .resolve_job_def(job)
         .execute_in_process(
             instance=instance,
             tags={compat.RANGE_START_TAG: start, compat.RANGE_END_TAG: end},
             asset_selection=assets,
-            run_config={"ops": {job.replace("_observe", "").join(("observe_", "")): {"config": {"force": force}}}},
+            run_config={"ops": {f"observe_{job.removesuffix('_observe')}": {"config": {"force": force}}}},
             raise_on_error=False,
         )
     )

@@ -1,0 +1,74 @@
+"""The contract with the parts of Dagster that are not its public API."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from farm_intel.defs import compat
+from farm_intel.defs.build import build_definitions
+from farm_intel_tests.defs.harness import check_partitions, instance_in, run_range, sync
+from farm_intel_tests.support.fake_observing import installation
+
+DAY = date(2026, 5, 1)
+
+
+def test_the_storage_id_is_that_of_the_newest_materialisation_and_missing_cells_are_left_out(tmp_path):
+    key = dg.AssetKey("a")
+    with instance_in(tmp_path / "d") as instance:
+        for value in (1, 2):
+            instance.report_runless_asset_event(
+                dg.AssetMaterialization(key, partition="2026-05-01|f1", metadata={"value": value})
+            )
+        ids = compat.materialization_ids(instance, key, ["2026-05-01|f1", "2026-05-01|f2"])
+        newest = instance.fetch_materializations(key, limit=1).records[0]
+
+        assert {"2026-05-01|f1": newest.storage_id} == ids
+        assert compat.materialization_ids(instance, key, []) == {}
+
+
+def test_a_cell_check_counts_as_current_for_its_partition(tmp_path):
+    made = installation(days=[DAY])
+    with instance_in(tmp_path / "d") as instance:
+        sync(instance, made)
+        result = run_range(instance, made, "2026-05-01|f00", "2026-05-01|f05")
+        evaluation = result.get_asset_check_evaluations()[0]
+        newest = compat.materialization_ids(instance, evaluation.asset_key, [evaluation.partition])
+
+        assert evaluation.target_materialization_data.storage_id == newest[evaluation.partition]
+        assert set(check_partitions(instance, "stac", "ndvi").values()) == {"SUCCEEDED"}
+
+
+def test_a_requested_backfill_targets_exactly_the_cells_and_counts_as_in_flight(tmp_path):
+    made = installation(days=[DAY])
+    with instance_in(tmp_path / "d") as instance:
+        sync(instance, made)
+        assert not compat.backfill_in_flight(instance)
+
+        compat.request_backfill(
+            instance,
+            build_definitions(made, today=date(2026, 6, 30)),
+            backfill_id="b1",
+            assets=[dg.AssetKey(["stac", "ndvi"])],
+            partitions=["2026-05-01|f00", "2026-05-01|f01"],
+            timestamp=datetime(2026, 6, 30, tzinfo=UTC).timestamp(),
+            title="a day",
+        )
+        backfill = instance.get_backfill("b1")
+
+        assert compat.backfill_in_flight(instance)
+        assert backfill.asset_selection == [dg.AssetKey(["stac", "ndvi"])]
+        assert backfill.title == "a day"
+
+
+def test_unfinished_runs_are_found_by_status():
+    @dg.job
+    def anything():
+        pass
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.create_run_for_job(anything, status=dg.DagsterRunStatus.STARTED, tags={"who": "running"})
+        instance.create_run_for_job(anything, status=dg.DagsterRunStatus.SUCCESS, tags={"who": "done"})
+
+        assert [tags["who"] for tags in compat.unfinished_run_tags(instance)] == ["running"]
