@@ -146,6 +146,8 @@ def test_items_say_nothing_that_a_recorded_item_does_not_say(files: WorldFiles, 
 def test_files_are_cogs_with_the_blocks_and_overviews_of_the_real_thing(files: WorldFiles, world: FarmWorld) -> None:
     scene = plan_scenes(world)[0]
     tile = scene.tile.grid
+    # As with real tiles, all resolutions share corners: the origin is a whole number of 60 m pixels.
+    assert all(edge % 60 == 0 for each in world.tiles for edge in (each.grid.west_m, each.grid.north_m))
     for name, gsd, dtype, overviews in [
         *((f"{band.number}.tif", band.gsd_m, "uint16", {10: [2], 20: [], 60: []}[band.gsd_m]) for band in BANDS),
         ("SCL.tif", 20, "uint8", []),
