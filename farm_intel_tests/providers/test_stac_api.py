@@ -143,6 +143,17 @@ def test_next_to_the_antimeridian_the_solar_day_is_that_of_the_asked_side(server
     assert ids(catalog(server), query(west, date(2026, 1, 6), 1)) == ["west"]
 
 
+def test_the_solar_day_of_a_wide_scene_is_that_of_the_asked_place(server: StacServer) -> None:
+    """At 22:30 UTC it is past midnight at 36 E and not yet at 15 W, though one image shows both."""
+    server.items = [make_item("wide", "2026-01-05T22:30:00Z", west=-20.0, size_deg=60.0)]
+    lisbon = BBox(west=-15.0, south=0.6, east=-14.0, north=0.8)
+    nairobi = BBox(west=36.2, south=0.6, east=36.4, north=0.8)
+
+    assert ids(catalog(server), query(nairobi, date(2026, 1, 6), 1)) == ["wide"]
+    assert ids(catalog(server), query(nairobi, date(2026, 1, 5), 1)) == []
+    assert ids(catalog(server), query(lisbon, date(2026, 1, 5), 1)) == ["wide"]
+
+
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 @pytest.mark.parametrize("path", ["/", "/search"])
 @pytest.mark.usefixtures("_without_waiting")

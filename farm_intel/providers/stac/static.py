@@ -36,6 +36,8 @@ class _Document:
     children: tuple[str, ...] = ()
     found: tuple[Scene | SceneProblem, ...] = ()
     collections: frozenset[str] = frozenset()
+    is_folder: bool = False
+    """Folders are listed anew every time: their stamp does not tell of changes in subfolders."""
 
 
 @dataclass(slots=True)
@@ -112,10 +114,11 @@ class StaticSource:
     def _document(self, href: str, known: _Document | None) -> _Document:
         """Return what a document says, from memory where its stamp is unchanged."""
         stamp = self._reader.stamp(href)
-        if not is_remote(href) and local_path(href).is_dir():
-            return _same(known, _Document(stamp=stamp, children=tuple(json_files(local_path(href)))))
-        if known is not None and stamp is not None and known.stamp == stamp:
+        if known is not None and not known.is_folder and stamp is not None and known.stamp == stamp:
             return known
+        if not is_remote(href) and local_path(href).is_dir():
+            children = tuple(json_files(local_path(href)))
+            return _same(known, _Document(stamp=stamp, children=children, is_folder=True))
         try:
             content = self._reader.read(href)
         except UnreadableDocumentError as error:
