@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from farm_intel.domain.errors import NotConfiguredError
+from farm_intel.domain.errors import BadRequestError, NotConfiguredError
 from farm_intel.domain.ports import Clock
 from farm_intel.domain.quality import QualityRule
 from farm_intel.settings import Settings
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from farm_intel.engine.pipeline import EngineOptions, SceneMajorEngine
     from farm_intel.indices.registry import IndexRegistry
+    from farm_intel.observing.pictures import CellPictures
     from farm_intel.observing.service import ImageryProvider, ObservingService
     from farm_intel.providers.stac.catalog import StacCatalog
     from farm_intel.storage.farm_drafts import FarmDraft, FarmFile, ImportReport
@@ -145,7 +146,9 @@ class Container:
     def engine(self) -> SceneMajorEngine:
         """Return a new engine over the configured block readers."""
         from farm_intel.engine.pipeline import SceneMajorEngine
-        from farm_intel.providers.blocks.auto import ReaderOptions, block_readers
+        from farm_intel.providers.blocks.auto import block_readers
+        from farm_intel.providers.blocks.options import ReaderOptions, S3Options
+        from farm_intel.providers.collections import S3_ENDPOINTS
 
         settings = self.settings
         readers = block_readers(
@@ -154,6 +157,8 @@ class Container:
                 concurrency=settings.read_concurrency,
                 timeout_s=settings.read_timeout_s,
                 retries=settings.read_retries,
+                sign=self.stac_catalog.sign,
+                s3=S3Options(endpoint_url=S3_ENDPOINTS.get(settings.stac_dialect, "")),
             ),
         )
         return SceneMajorEngine(readers, self.engine_options)
@@ -177,6 +182,38 @@ class Container:
                 f"dilate={settings.mask_dilation_px}"
             ),
         )
+
+    @cached_property
+    def pictures(self) -> CellPictures:
+        """Small pictures of stored cells."""
+        from farm_intel.observing.pictures import CellPictures
+
+        return CellPictures(self.registry, self.observations, self.settings.resolved_raster_root)
+
+    def season_plot(self, farm_id: str, slug: str, *, start: date | None = None, end: date | None = None) -> bytes:
+        """Return a farm's season of one index as PNG.
+
+        Raises:
+            UnknownNameError: no such farm or index.
+            BadRequestError: nothing is stored for them.
+
+        """
+        from farm_intel.observing.season_plot import season_plot
+
+        farm, index = self.farms.get(farm_id), self.registry.get(slug)
+        rows = list(self.observations.observations(farm_ids=[farm_id], indices=[slug], start=start, end=end))
+        if not rows:
+            raise BadRequestError(
+                f"nothing of {slug} is stored for farm {farm_id} in that time",
+                hint=f"`farm-intel backfill --indices {slug} --farms {farm_id} --from … --to …` computes it.",
+            )
+        return season_plot(rows, index, farm, self.observations.calendar(farm_id=farm_id, start=start, end=end))
+
+    def sparkline(self, values: Sequence[float | None]) -> str:
+        """Return a series as one line of block characters."""
+        from farm_intel.observing.pictures import sparkline_text
+
+        return sparkline_text(values)
 
     def read_farm_file(self, path: Path, *, id_column: str | None = None) -> FarmFile:
         """Return the farms a file holds and what is rejected, by this installation's limits.

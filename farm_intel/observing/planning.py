@@ -70,7 +70,11 @@ class ObservePlan:
 
 
 def find_scenes(
-    catalog: SceneCatalog, profile: CollectionProfile, farms: Sequence[Farm], days: Sequence[date]
+    catalog: SceneCatalog,
+    profile: CollectionProfile,
+    farms: Sequence[Farm],
+    days: Sequence[date],
+    bands: frozenset[str],
 ) -> FarmScenes:
     """Ask the catalogue once per home tile and assign scenes to farms by footprint and the farms' solar day.
 
@@ -88,6 +92,7 @@ def find_scenes(
             bbox=union_bbox(farm.bbox for farm in members),
             start=min(wanted),
             end=max(wanted),
+            bands=bands,
         )
         answer = catalog.search(query)
         found.requests += answer.requests

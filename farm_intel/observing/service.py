@@ -111,9 +111,9 @@ class ObservingService:
             raise BadRequestError("nothing to observe: the request has no days, no farms or no indices")
         farms = self._farms(request.farm_ids)
         indices = self.registry.select(request.indices)
-        for index in indices:
-            index.resolve_bands(provider.profile.bands)
-        found = find_scenes(provider.catalog, provider.profile, list(farms.values()), request.days)
+        bands = {name for index in indices for name in index.resolve_bands(provider.profile.bands).values()}
+        bands.add(provider.profile.mask.band)
+        found = find_scenes(provider.catalog, provider.profile, list(farms.values()), request.days, frozenset(bands))
         fingerprints = fingerprint_cells(request, farms, found, provider.profile, indices, self.rules_text)
         done = up_to_date_cells(request, fingerprints, self.store)
         return ObservePlan(
