@@ -148,6 +148,7 @@ def test_mixed_pixels_merged_dialects_and_parts_of_uneven_fields_are_kept_apart(
             cell("F002", day, truth["F002"] + 0.1, west, flags=(Flag.MIXED_PIXELS,)),
             cell("F002", day, truth["F002"], west, east),
             cell(uneven, day, truth[uneven] + 0.3, west, valid=0.5),
+            cell(uneven, day, truth[uneven] + 0.006, west),
         ],
         Lookup(),
         targets=STRICT,
@@ -155,9 +156,13 @@ def test_mixed_pixels_merged_dialects_and_parts_of_uneven_fields_are_kept_apart(
 
     assert row(report, size_class_ha=0.25, dialect="all", purity="mixed").bias == pytest.approx(0.1)
     assert row(report, size_class_ha=0.25, dialect="mixed", purity="pure").bias == pytest.approx(0.0)
-    part = row(report, size_class_ha=world.farm(uneven).size_class_ha, dialect="all", purity="uneven_part")
+    size = world.farm(uneven).size_class_ha
+    part = row(report, size_class_ha=size, dialect="all", purity="uneven_part")
     assert (part.n, part.judged_by) == (1, ())
-    assert not any(r.purity == "all" and r.size_class_ha == world.farm(uneven).size_class_ha for r in report.rows)
+    whole = row(report, size_class_ha=size, dialect="all", purity="uneven")
+    assert (whole.n, whole.judged_by) == (1, ())
+    both = row(report, size_class_ha=size, dialect="all", purity="all")
+    assert (both.n, both.judged_by, both.failed) == (1, ("bias",), ())
 
 
 def test_a_target_that_judged_nothing_is_missed(world: FarmWorld) -> None:
