@@ -23,6 +23,7 @@ from farm_intel.domain.batches import RASTER_NODATA
 from farm_intel.domain.errors import StoreError
 from farm_intel.domain.geo import PixelGrid
 from farm_intel.engine.jit import kernel
+from farm_intel.storage.rasters import RasterBand
 
 SINGLE_BLOCK_MAX_PX = 512
 """Largest side that is stored as one strip; GDAL's validator asks for tiles above it."""
@@ -40,16 +41,6 @@ _GEO_TAGS = (34735, 34736, 34737)
 Pixels = npt.NDArray[np.int16]
 Entry = tuple[int, int, int, bytes]
 """TIFF tag, field type, count and the value's bytes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RasterBand:
-    """What a band's integers mean: value = pixel * scale + offset."""
-
-    name: str
-    """Slug of the index; GDAL shows it as the band's description."""
-    scale: float
-    offset: float
 
 
 def encode_geotiff(data: Pixels, grid: PixelGrid, bands: tuple[RasterBand, ...], metadata: Mapping[str, str]) -> bytes:

@@ -10,9 +10,12 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from farm_intel.domain.errors import StoreError
+from farm_intel.domain.geo import PixelGrid
 
 _INCOMING = "incoming"
 _SUFFIX = ".tif"
@@ -23,6 +26,29 @@ _SYNC_ALL_FROM = 32
 
 ColourStop = tuple[float, tuple[int, int, int]]
 """A value and the red, green and blue (0..255) shown there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RasterBand:
+    """What a band's integers mean: value = pixel * scale + offset."""
+
+    name: str
+    """Slug of the index; GDAL shows it as the band's description."""
+    scale: float
+    offset: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RasterRecord:
+    """One raster as its row tells, without opening the file."""
+
+    sha256: str
+    path: str
+    """Relative to the raster root."""
+    size_bytes: int
+    grid: PixelGrid
+    bands: tuple[RasterBand, ...]
+    created_at: datetime
 
 
 class RasterStore:
@@ -86,10 +112,15 @@ class RasterStore:
                 hint="Free some space and run it again." if full else "Check the disk and the folder's permissions.",
             ) from error
 
-    def objects(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Yield address and state of every stored raster."""
-        for path in self.root.glob(f"??/*{_SUFFIX}"):
-            yield path.stem, path.stat()
+    def objects(self, prefix: str) -> dict[str, os.stat_result]:
+        """Return address and state of every stored raster whose address begins with these two hex digits."""
+        found: dict[str, os.stat_result] = {}
+        for path in (self.root / prefix).glob(f"*{_SUFFIX}"):
+            try:
+                found[path.stem] = path.stat()
+            except FileNotFoundError:  # the reaper has just removed it
+                continue
+        return found
 
     def unfinished(self) -> Iterator[tuple[Path, os.stat_result]]:
         """Yield temporary files: of a writer that is at work now, or of one that was killed."""
