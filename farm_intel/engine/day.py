@@ -311,9 +311,7 @@ class DayWork:
                     over.setdefault(number, []).append(failure)
         nowhere = Verdict(status=ObservationStatus.OUTSIDE_FOOTPRINT, reason="the farm lies outside every scene's file")
         verdicts = [failed_verdict(over[n]) if n in over else nowhere for n in outside.tolist()]
-        await self._emitter.add(
-            verdict_part(outside.tolist(), verdicts, (Provenance(),) * len(outside), self._gsd)
-        )
+        await self._emitter.add(verdict_part(outside.tolist(), verdicts, (Provenance(),) * len(outside), self._gsd))
 
 
 def failed_verdict(failures: Sequence[Failure]) -> Verdict:

@@ -285,9 +285,7 @@ def _longest(chosen: npt.NDArray[np.int64], ptr: npt.NDArray[np.int64]) -> int:
 
 
 @kernel
-def _share_reasons(
-    weights: npt.NDArray[np.int64], masked: npt.NDArray[np.int64], out: npt.NDArray[np.float64]
-) -> None:
+def _share_reasons(weights: npt.NDArray[np.int64], masked: npt.NDArray[np.int64], out: npt.NDArray[np.float64]) -> None:
     """Write the share of the farm's area per index and reason; the mask's reasons are the same for all indices."""
     for i in range(out.shape[0]):
         total = 0

@@ -55,8 +55,10 @@ class BlockPool:
         """
         async with self._room:
             await self._room.wait_for(
-                lambda: not self._running
-                or (self._running < self._ahead and max(self.held, self._admitted) + size <= self._budget)
+                lambda: (
+                    not self._running
+                    or (self._running < self._ahead and max(self.held, self._admitted) + size <= self._budget)
+                )
             )
             self._running += 1
             self._admitted += size

@@ -60,8 +60,8 @@ class Radiometry:
 def resolve_radiometry(profile: CollectionProfile, scene: Scene, band: BandFile) -> Radiometry:
     """Return what the metadata says about a band; `needs_probe` where the pixels should be asked.
 
-    Rules: FIXED takes the profile; DECLARED the file's own scale and offset; FLAG the claim that the offset was removed,
-    which beats a declared offset (Earth Search declares -0.1 throughout); BASELINE the processing baseline.
+    Rules: FIXED takes the profile; DECLARED the file's own scale and offset; FLAG the claim that the offset was
+    removed, which beats a declared offset (Earth Search declares -0.1 throughout); BASELINE the processing baseline.
     Products before baseline 04.00 never carry the offset, whatever is declared.
     """
     rule = profile.radiometry
@@ -202,9 +202,7 @@ def probe_offset(dark: npt.NDArray[np.generic], clear: npt.NDArray[np.bool_]) ->
         verdict = ProbeVerdict.REMOVED
     elif numbers.size >= _ENOUGH_CLEAR and below <= _CARRIED_SHARE and darkest <= _CARRIED_P1:
         verdict = ProbeVerdict.IN_PIXELS
-    return ProbeResult(
-        verdict=verdict, clear_pixels=int(numbers.size), below_fraction=below, darkest_percent=darkest
-    )
+    return ProbeResult(verdict=verdict, clear_pixels=int(numbers.size), below_fraction=below, darkest_percent=darkest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,9 +223,7 @@ class SceneRadiometry:
         return "; ".join(f"{', '.join(names)}: {rule}" for rule, names in rules.items())
 
 
-def decide_radiometry(
-    scene_id: str, bands: dict[str, Radiometry], probe: ProbeResult | None
-) -> SceneRadiometry:
+def decide_radiometry(scene_id: str, bands: dict[str, Radiometry], probe: ProbeResult | None) -> SceneRadiometry:
     """Return the radiometry to apply, from metadata and, where it was asked, from the pixels.
 
     Args:

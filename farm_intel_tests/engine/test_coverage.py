@@ -32,7 +32,9 @@ def shapes() -> dict[str, shapely.Geometry]:
     big = shapely.box(20.3, 20.7, 44.1, 41.2)
     found["hole"] = big.difference(shapely.Point(30, 30).buffer(4.4))
     found["hole over cell edge"] = big.difference(shapely.box(25, 25, 27, 26.5))
-    found["two parts in one cell"] = shapely.MultiPolygon([shapely.box(30.1, 30.1, 30.3, 30.9), shapely.box(30.6, 30.1, 30.7, 30.4)])
+    found["two parts in one cell"] = shapely.MultiPolygon(
+        [shapely.box(30.1, 30.1, 30.3, 30.9), shapely.box(30.6, 30.1, 30.7, 30.4)]
+    )
     found["sliver"] = shapely.Polygon([(22, 22.01), (40, 33.7), (22.02, 22)])
     found["within one pixel"] = shapely.box(30.2, 30.4, 30.5, 30.6)
     found["on pixel edges"] = shapely.box(24, 24, 30, 33)
@@ -65,9 +67,9 @@ def test_eight_bit_coverage_agrees_with_exactextract_to_one_step() -> None:
     cells = cut_cells(geometries, grid, [1, 2], project(geometries, grid.crs))
     assert list(cells.farm_index) == list(range(len(farms)))
 
-    frame = gpd.GeoDataFrame(
-        geometry=shapely.from_wkb([f.boundary_wkb for f in farms]), crs="EPSG:4326"
-    ).to_crs(grid.crs)
+    frame = gpd.GeoDataFrame(geometry=shapely.from_wkb([f.boundary_wkb for f in farms]), crs="EPSG:4326").to_crs(
+        grid.crs
+    )
     left, bottom, right, top = grid.bounds
     raster = NumPyRasterSource(np.zeros((60, 60)), left, bottom, right, top, srs_wkt=frame.crs.to_wkt())
     found = exact_extract(raster, frame, ["cell_id", "coverage"], output="pandas")
@@ -121,7 +123,9 @@ def test_a_farm_on_the_antimeridian_keeps_its_area_in_both_zones(form: str, epsg
     west, east = (179.995, 180.004)
     lat = (-16.505, -16.495)
     shape = {
-        "cut": shapely.MultiPolygon([shapely.box(west, lat[0], 180, lat[1]), shapely.box(-180, lat[0], east - 360, lat[1])]),
+        "cut": shapely.MultiPolygon(
+            [shapely.box(west, lat[0], 180, lat[1]), shapely.box(-180, lat[0], east - 360, lat[1])]
+        ),
         "beyond 180": shapely.box(west, lat[0], east, lat[1]),
         "ring across": shapely.Polygon([(west, lat[0]), (east - 360, lat[0]), (east - 360, lat[1]), (west, lat[1])]),
     }[form]
