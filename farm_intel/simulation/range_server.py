@@ -16,7 +16,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -55,6 +55,10 @@ class ServerCounters:
     in_flight: int = 0
     max_in_flight: int = 0
     per_path: Counter[str] = field(default_factory=Counter)
+
+    def as_json(self) -> dict[str, object]:
+        """Return the counters as plain values."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 class RangeServer:
@@ -224,7 +228,7 @@ class _Connection(asyncio.Protocol):
     def _control(self, path: str) -> None:
         if path == "__reset":
             self._server.reset()
-        body = json.dumps(asdict(self._server.counters)).encode()
+        body = json.dumps(self._server.counters.as_json()).encode()
         self._write(_head(200, len(body), "application/json") + body)
 
     def _pause(self, answer: _Answer) -> float:
@@ -275,8 +279,9 @@ class _Connection(asyncio.Protocol):
         piece_bytes = max(1, answer.length // 8) if kind is FaultKind.SLOW else _PIECE_BYTES
         while position < end and not self._transport.is_closing():
             piece = os.pread(answer.descriptor, min(piece_bytes, end - position), position)
-            self._write(bytes(~byte & 0xFF for byte in piece) if kind is FaultKind.CORRUPT else piece)
+            # Counted first: a client may look at the counters as soon as it has the bytes.
             self._server.counters.bytes_sent += len(piece)
+            self._write(bytes(~byte & 0xFF for byte in piece) if kind is FaultKind.CORRUPT else piece)
             position += len(piece)
             if answer.fault is not None and answer.fault.delay_s:
                 await asyncio.sleep(answer.fault.delay_s)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -27,16 +28,18 @@ def pixels(height: int, width: int, dtype: str, seed: int = 7) -> np.ndarray:
     return (ramp * 97 + rng.integers(0, 1000, (height, width)) + info.min).astype(dtype)
 
 
-def write_cog(path: Path, data: np.ndarray, **options: object) -> Path:
-    """Write a COG with GDAL's own driver; `options` replace the defaults."""
+def write_cog(path: Path, data: np.ndarray, **options: Any) -> Path:
+    """Write a COG with GDAL's own driver; `options` replace the defaults, `tags` are set."""
     profile = {
         "driver": "COG", "count": 1, "height": data.shape[0], "width": data.shape[1], "dtype": data.dtype,
         "crs": CRS, "transform": TRANSFORM, "nodata": 0, "compress": "deflate", "predictor": 2, "blocksize": 256,
         "level": 1,
     }  # fmt: skip
+    tags = options.pop("tags", {})
     profile |= options
     profile = {key: value for key, value in profile.items() if value is not None}
     with rasterio.open(path, "w", **profile) as dataset:
+        dataset.update_tags(**tags)
         dataset.write(data, 1)
     return path
 

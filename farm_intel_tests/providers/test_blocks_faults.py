@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
 from farm_intel.domain.errors import SceneProblemError, SceneProblemKind, ThrottledError, TransientError
 from farm_intel.engine.blocks import BlockReader
@@ -183,12 +186,11 @@ def test_a_corrupt_block_is_an_unreadable_file(server: RangeServer, kind: str) -
     assert caught.value.kind is SceneProblemKind.UNREADABLE_FILE
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("keep", [3, 100, 500, 20_000])
 @pytest.mark.parametrize("remote", [False, True])
-def test_a_truncated_file_is_unreadable(
-    path: Path, server: RangeServer, kind: str, keep: int, *, remote: bool
-) -> None:
+def test_a_truncated_file_is_unreadable(path: Path, server: RangeServer, kind: str, keep: int, *, remote: bool) -> None:
     path.write_bytes(path.read_bytes()[:keep])
 
     with pytest.raises(SceneProblemError) as caught:
@@ -276,3 +278,42 @@ def test_counters_are_visible_while_reading(path: Path, kind: str) -> None:
         return seen
 
     assert use_reader(kind, work) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("kind", "cases"), [("fast", 200), ("auto", 40)])
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_flipped_bytes_in_a_header_are_scene_problems_or_harmless(path: Path, kind: str, cases: int) -> None:
+    """Nothing a header claims may take the process down (async-tiff 0.7 aborted on an allocation of 96 GB here)."""
+    rng = random.Random(3)
+    good = path.read_bytes()
+    refused = 0
+
+    async def work(reader: BlockReader) -> None:
+        nonlocal refused
+        for _ in range(cases):
+            hostile = bytearray(good)
+            for _ in range(rng.choice([1, 2, 4, 16])):
+                hostile[rng.randrange(rng.choice([16, 200, 700]))] = rng.randrange(256)
+            await asyncio.to_thread(path.write_bytes, hostile)
+            try:
+                opened = await reader.open(band(path), scene_id="S")
+                await opened.read([(0, 0)])
+            except SceneProblemError:
+                refused += 1
+
+    use_reader(kind, work)
+
+    assert cases * 0.2 < refused < cases
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_header_behind_the_first_request_is_read_with_more(path: Path, *, remote: bool) -> None:
+    """GDAL appends a rewritten directory at the end of the file."""
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+        dataset.update_tags(note="x" * 5000)
+    with RangeServer(path.parent) as server:
+        _, blocks, counters = read_blocks("fast", server.url(path.name) if remote else path)
+
+    assert counters.requests >= 3
+    np.testing.assert_array_equal(blocks[4], reference(path, 1, 1, (256, 256), 0))

@@ -130,9 +130,7 @@ def test_sparse_blocks_are_nodata(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("max_edge", "expected_edge"), [(2000, 1500), (1499, 750), (400, 375), (375, 375), (10, 375)]
-)
+@pytest.mark.parametrize(("max_edge", "expected_edge"), [(2000, 1500), (1499, 750), (400, 375), (375, 375), (10, 375)])
 def test_overview_is_the_largest_that_fits(tmp_path: Path, kind: str, max_edge: int, expected_edge: int) -> None:
     path = write_cog(tmp_path / "a.tif", pixels(1500, 1101, "uint16"), blocksize=512, overview_count=2)
 

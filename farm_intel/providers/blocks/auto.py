@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from farm_intel.domain.batches import ReadCounters
 from farm_intel.domain.scenes import BandFile
 from farm_intel.engine.blocks import BlockReader, BlockReaderFactory, OpenBand
+from farm_intel.providers.blocks.directory import UnsupportedFileError
 from farm_intel.providers.blocks.fast import FastReader, fast_blocks
 from farm_intel.providers.blocks.options import ReaderKind, ReaderOptions, S3Options, SignHref
 from farm_intel.providers.blocks.rasterio_reader import RasterioReader, rasterio_blocks
 from farm_intel.providers.blocks.source import ReadContext
-from farm_intel.providers.blocks.tiff import UnsupportedFileError
 
 __all__ = ["AutoReader", "ReaderKind", "ReaderOptions", "S3Options", "SignHref", "block_readers"]
 

@@ -1,4 +1,4 @@
-"""The fast reader: headers by async-tiff, coalesced ranges by obstore, decoding in the engine's threads."""
+"""The fast reader: bounded header reads, coalesced ranges by obstore, decoding in the engine's threads."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from farm_intel.domain.errors import SceneProblemKind
 from farm_intel.domain.scenes import BandFile
 from farm_intel.engine.blocks import BandHeader, Block, BlockReader, OpenBand
 from farm_intel.providers.blocks.decode import CorruptBlockError, decode_block
+from farm_intel.providers.blocks.directory import UnsupportedFileError
 from farm_intel.providers.blocks.headers import check_places, fill_value, pad_block
 from farm_intel.providers.blocks.locations import Scheme
 from farm_intel.providers.blocks.options import ReaderOptions
 from farm_intel.providers.blocks.source import RangeSource, ReadContext
-from farm_intel.providers.blocks.tiff import Level, TiffHeader, UnsupportedFileError, read_header
+from farm_intel.providers.blocks.tiff import Level, TiffHeader, read_header
 
 _GAP_BYTES = 64 * 1024
 """Bytes we rather fetch for nothing than pay one more request for; COG blocks of a row lie 8 bytes apart."""

@@ -38,6 +38,8 @@ _VIRTUAL_BLOCK_PX = 512
 """Blocking shown for strips and for odd blocks: a strip is as wide as the file, useless as a unit of work."""
 _VIRTUAL_JP2_BLOCK_PX = 1024
 """Sentinel-2 JPEG 2000 files are coded in tiles of 1024."""
+_MAX_BLOCK_BYTES = 512 << 20
+"""GDAL decodes whole blocks; a file that is one strip of 10980 x 10980 x 2 bytes is half of this, a bomb is more."""
 _BLOCK_RANGE_PX = range(64, 2049)
 _REMOTE_THREADS = 16
 """GDAL waits for the network inside its call, so remote files need more threads than there are cores."""
@@ -97,6 +99,7 @@ class RasterioBand:
         self._location = location
         self._idle: list[DatasetReader] = []
         self._lock = threading.Lock()
+        self._opening = threading.Lock()
         self._header: BandHeader | None = None
         self._mask_fill: float | None = None
 
@@ -162,21 +165,31 @@ class RasterioBand:
 
     def _use[T](self, work: Callable[[DatasetReader], T], fresh: bool) -> T:  # noqa: FBT001 - run_in_executor
         with environment(self._context.options, fresh=fresh):
-            with self._lock:
-                handle = self._idle.pop() if self._idle and not fresh else None
-            if handle is None:
-                path = gdal_path(self._location)
-                if self._location.scheme is not Scheme.FILE:
-                    self._network.watch(path)
-                handle = rasterio.open(path, driver=gdal_driver(self._location))
+            handle = self._handle(fresh=fresh)
             try:
                 result = work(handle)
             except RasterioError:
-                handle.close()
+                with self._opening:
+                    handle.close()
                 raise
         with self._lock:
             self._idle.append(handle)
         return result
+
+    def _handle(self, *, fresh: bool) -> DatasetReader:
+        """Return an idle handle or a new one, inside a GDAL environment.
+
+        One thread opens at a time: the next finds the header in GDAL's cache. A fresh handle drops that cache when it
+        closes, and a neighbour in the middle of opening would go back to the network with the GIL held.
+        """
+        with self._lock:
+            if self._idle and not fresh:
+                return self._idle.pop()
+        path = gdal_path(self._location)
+        if self._location.scheme is not Scheme.FILE:
+            self._network.watch(path)
+        with self._opening:
+            return rasterio.open(path, driver=gdal_driver(self._location))
 
     async def _explain(self, error: RasterioError) -> None:
         """Raise what the failure really is: GDAL's texts do not tell, one small request of our own does."""
@@ -211,11 +224,17 @@ class RasterioBand:
             raise self._ref.problem(
                 SceneProblemKind.UNREADABLE_FILE, f"the file holds {dataset.count} bands instead of one"
             )
-        transform = dataset.transform
+        dtype = np.dtype(dataset.dtypes[0])
+        height, width = dataset.block_shapes[0]
+        if height * width * dtype.itemsize > _MAX_BLOCK_BYTES:
+            raise self._ref.problem(
+                SceneProblemKind.UNREADABLE_FILE,
+                f"one block holds {height} x {width} pixels",
+                hint="Have the file tiled, for example by `rio cogeo create`.",
+            )
         epsg = dataset.crs.to_epsg() if dataset.crs else None
         crs = f"EPSG:{epsg}" if epsg else (dataset.crs.to_wkt() if dataset.crs else None)
-        grid = checked_grid(self._ref, crs, transform[:6], width_px=dataset.width, height_px=dataset.height)
-        dtype = np.dtype(dataset.dtypes[0])
+        grid = checked_grid(self._ref, crs, dataset.transform[:6], width_px=dataset.width, height_px=dataset.height)
         if MaskFlags.per_dataset in dataset.mask_flag_enums[0]:
             if dataset.nodata is None:
                 raise self._ref.problem(
@@ -285,7 +304,8 @@ def rasterio_blocks(options: ReaderOptions) -> Callable[[Executor], AbstractAsyn
 def _blocking(dataset: DatasetReader) -> tuple[int, int]:
     """Return the block shape to show: the file's own where it is a usable unit of work, else a virtual one."""
     height, width = dataset.block_shapes[0]
-    if height in _BLOCK_RANGE_PX and width in _BLOCK_RANGE_PX and dataset.is_tiled:
+    tiled = width < dataset.width or height == dataset.height
+    if height in _BLOCK_RANGE_PX and width in _BLOCK_RANGE_PX and tiled:
         return height, width
     virtual = _VIRTUAL_JP2_BLOCK_PX if dataset.driver == "JP2OpenJPEG" else _VIRTUAL_BLOCK_PX
     return virtual, virtual

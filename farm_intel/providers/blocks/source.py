@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -147,15 +147,13 @@ def s3_config(options: S3Options) -> S3Config:
 
 
 class RangeSource:
-    """One file as byte ranges; also what async-tiff reads headers through (obspec's two methods)."""
+    """One file as byte ranges."""
 
     def __init__(self, context: ReadContext, ref: BandRef, location: Location) -> None:
         """Nothing is requested yet."""
         self._context = context
         self.ref = ref
         self.location = location
-        self.failure: FarmIntelError | None = None
-        """The last failure of a header read: async-tiff passes only its text on."""
 
     @property
     def _object_path(self) -> str:
@@ -218,30 +216,6 @@ class RangeSource:
                 hint="The file is truncated; have it delivered again.",
             )
         return data
-
-    async def get_range_async(
-        self, path: str, *, start: int, end: int | None = None, length: int | None = None
-    ) -> Bytes:
-        """Return one range of the header for async-tiff (obspec); `path` is our own and ignored."""
-        del path
-        stop = end if end is not None else start + (length or 0)
-        try:
-            return await self.fetch(start, stop, may_end_early=True)
-        except FarmIntelError as error:
-            self.failure = error
-            raise
-
-    async def get_ranges_async(
-        self,
-        path: str,
-        *,
-        starts: Sequence[int],
-        ends: Sequence[int] | None = None,
-        lengths: Sequence[int] | None = None,
-    ) -> list[Bytes]:
-        """Return several ranges of the header for async-tiff (obspec)."""
-        stops = ends if ends is not None else [a + n for a, n in zip(starts, lengths or (), strict=True)]
-        return [await self.get_range_async(path, start=a, end=b) for a, b in zip(starts, stops, strict=True)]
 
 
 async def retrying[T](context: ReadContext, attempt: Callable[[], Awaitable[T]]) -> T:
