@@ -1,0 +1,76 @@
+"""Do the contenders agree? A fast wrong number is worth nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.job import INDICES, Floats
+from benchmarks.ours import OURS
+from benchmarks.peers import PEERS
+from benchmarks.records import Records
+
+TOLERANCE = {"same": 1e-6, "whole": 5e-4, "centre": 0.05}
+"""Largest difference of a mean that the pixel rules explain.
+
+`same`: our own paths. `whole`: exactextract asked for pixels wholly inside; the two differ where a corner grazes a
+pixel by less than a millionth, one pixel in or out. `centre`: pixels whose centre is inside, edge pixels included.
+"""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a contender's means lie from the engine's, over the farms both computed."""
+
+    contender: str
+    rule: str
+    compared: int
+    largest: float
+    where: str
+    median: float
+    missing: int
+    """Means that one of the two has and the other has not."""
+
+    @property
+    def good(self) -> bool:
+        # the quality rule refuses farms that are nearly all cloud, whose few pixels the engine still averages; and a
+        # handful of clear pixels may give a number by one pixel rule and none by another
+        return self.compared > 0 and self.largest <= TOLERANCE[self.rule] and self.missing <= self.compared // 20
+
+
+def agreements(records: Records, folder: Path) -> Iterator[Agreement]:
+    """Yield one comparison per contender: its largest case against the engine on the same farms and dates."""
+    for contender in (*OURS, *PEERS):
+        rule = PEERS[contender].rule if contender in PEERS else "same"
+        if contender in {"engine-one", "floor"}:
+            continue
+        measured = [point.case for point in records.points.values() if point.case.contender == contender]
+        if contender == "engine":
+            measured = [case for case in measured if case.via == "http"]
+        for case in sorted(measured, key=lambda case: (case.farms, case.dates))[-1:]:
+            reference = folder / f"engine-{case.farms}-{case.dates}-local.npz"
+            subject = folder / f"{contender}-{case.farms}-{case.dates}-{case.via}.npz"
+            if reference.exists() and subject.exists():
+                yield _compare(contender, rule, reference, subject)
+
+
+def _compare(contender: str, rule: str, reference: Path, subject: Path) -> Agreement:
+    with np.load(reference) as ours, np.load(subject) as theirs:
+        farms = theirs["farms"]
+        expected: Floats = ours["means"][farms]
+        actual: Floats = theirs["means"]
+    both = np.isfinite(expected) & np.isfinite(actual)
+    difference = np.where(both, np.abs(expected - actual), 0.0)
+    farm, date, index = np.unravel_index(int(difference.argmax()), difference.shape)
+    return Agreement(
+        contender=contender,
+        rule=rule,
+        compared=int(both.sum()),
+        largest=float(difference.max()),
+        where=f"{INDICES[index]} of farm {farms[farm]}, date {date + 1}",
+        median=float(np.median(difference[both])) if both.any() else float("nan"),
+        missing=int((np.isfinite(expected) ^ np.isfinite(actual)).sum()),
+    )
