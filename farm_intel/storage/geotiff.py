@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from xml.sax.saxutils import escape  # only writes
 
 import deflate
 import numpy as np
@@ -257,9 +258,9 @@ def _metadata_text(
 
 
 def _text(value: str) -> str:
-    """Return XML text; nearly every value is plain."""
+    """Return XML text, escaped twice, because GDAL unescapes it twice; nearly every value is plain."""
     if "&" in value or "<" in value or ">" in value:
-        return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        return escape(escape(value))
     return value
 
 

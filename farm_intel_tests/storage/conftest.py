@@ -38,13 +38,14 @@ def postgres_url() -> Iterator[str]:
             pytest.skip("there is no user postgres to run the server as")
         os.chown(folder, account.pw_uid, account.pw_gid)
     data = folder / "data"
-    quiet = {"check": True, "capture_output": True, "cwd": folder}
     try:
         initdb = [f"{POSTGRES_BIN}/initdb", "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N"]
-        subprocess.run(_as_postgres(*initdb), **quiet)
+        subprocess.run(_as_postgres(*initdb), check=True, capture_output=True, cwd=folder)
         options = f"-k {folder} -c listen_addresses='' -c fsync=off -c full_page_writes=off"
         start = [f"{POSTGRES_BIN}/pg_ctl", "-D", str(data), "-o", options, "-l", f"{folder}/log", "-w", "start"]
-        subprocess.run(_as_postgres(*start), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+        subprocess.run(
+            _as_postgres(*start), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
+        )
         yield f"postgresql://postgres@/postgres?host={folder}"
     finally:
         stop = [f"{POSTGRES_BIN}/pg_ctl", "-D", str(data), "-m", "immediate", "stop"]

@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 
 import farm_intel.storage.migrations
 from farm_intel.domain.errors import NotConfiguredError, StoreError
@@ -111,9 +111,14 @@ def test_a_write_outside_a_write_transaction_is_refused_on_sqlite(sqlite_engine)
 
 def test_a_body_that_raises_leaves_nothing_behind(engine):
     insert = text("INSERT INTO cursors (name, value, updated_at) VALUES ('a', 'b', '2024-01-01 00:00:00')")
-    with pytest.raises(ZeroDivisionError), transaction(engine) as connection:
-        connection.execute(insert)
-        _ = 1 / 0
+
+    def insert_and_fail():
+        with transaction(engine) as connection:
+            connection.execute(insert)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        insert_and_fail()
 
     with reading(engine) as connection:
         assert connection.scalar(text("SELECT count(*) FROM cursors")) == 0
@@ -128,8 +133,9 @@ def test_read_then_write_by_many_threads_loses_nothing(engine):
     def count_up():
         for _ in range(25):
             with transaction(engine) as connection:
-                lock = "" if connection.dialect.name == "sqlite" else " FOR UPDATE"
-                value = int(connection.scalar(text(f"SELECT value FROM cursors WHERE name = 'n'{lock}")))
+                # SQLite has no row locks, and SQLAlchemy leaves FOR UPDATE out there: BEGIN IMMEDIATE is enough.
+                query = select(tables.cursors.c.value).where(tables.cursors.c.name == "n").with_for_update()
+                value = int(connection.scalar(query))
                 connection.execute(text("UPDATE cursors SET value = :v WHERE name = 'n'"), {"v": str(value + 1)})
 
     threads = [threading.Thread(target=count_up) for _ in range(4)]
