@@ -27,7 +27,7 @@ from farm_intel.engine.reflectance import (
 )
 from farm_intel.indices.program import BundleProgram
 
-_PROBE_EDGE_PX = 768
+_PROBE_EDGE_PX = 512
 _ORIGIN_TOLERANCE_PX = 0.01
 _RATIO_TOLERANCE = 1e-4
 

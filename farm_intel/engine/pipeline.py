@@ -18,6 +18,7 @@ from farm_intel.engine.candidates import DayCandidates, open_day
 from farm_intel.engine.context import RunContext, RunInputs, compile_inputs
 from farm_intel.engine.day import DayWork
 from farm_intel.engine.emitting import DayEmitter
+from farm_intel.engine.memory import share_one_heap
 from farm_intel.engine.options import EngineOptions
 from farm_intel.engine.summary import PlanSummary, summarise_days
 from farm_intel.indices.index import SpectralIndex
@@ -73,6 +74,7 @@ class SceneMajorEngine:
         wanted = [day for day in days if day.scenes]
         if not wanted or not farms:
             return
+        share_one_heap()
         inputs = compile_inputs(farms, indices, profile, self._options)
         run = _Run(self._readers, inputs, wanted, refresh)
         yield from run.batches()
