@@ -16,8 +16,17 @@ _FEW = 48
 
 
 @kernel
-def sort_keys(keys: npt.NDArray[np.uint32], spare: npt.NDArray[np.uint32], n: int) -> None:
-    """Sort the first n keys by their bits 8..23 in place; the low byte (the weight) travels along."""
+def sort_keys(keys: npt.NDArray[np.uint32], spare: npt.NDArray[np.uint32], n: int, first_byte: int) -> None:
+    """Sort the first n 24-bit keys in place.
+
+    Args:
+        keys: value << 8 | weight.
+        spare: scratch as long as keys.
+        n: how many.
+        first_byte: 0 to sort equal values by weight too (weighted percentiles must not depend on the order of pixels),
+            1 to leave them as they come.
+
+    """
     if n <= _FEW:
         for i in range(1, n):
             key = keys[i]
@@ -27,24 +36,23 @@ def sort_keys(keys: npt.NDArray[np.uint32], spare: npt.NDArray[np.uint32], n: in
                 j -= 1
             keys[j + 1] = key
         return
-    counts = np.zeros((2, 256), np.int32)
-    for i in range(n):
-        counts[0, (keys[i] >> np.uint32(8)) & np.uint32(255)] += 1
-        counts[1, keys[i] >> np.uint32(16)] += 1
-    for digit in range(2):
+    counts = np.empty(256, np.int64)
+    for byte in range(first_byte, 3):
+        shift = np.uint32(8 * byte)
+        counts[:] = 0
+        for i in range(n):
+            counts[(keys[i] >> shift) & np.uint32(255)] += 1
         total = 0
         for value in range(256):
-            count = counts[digit, value]
-            counts[digit, value] = total
+            count = counts[value]
+            counts[value] = total
             total += count
-    for i in range(n):
-        digit_value = (keys[i] >> np.uint32(8)) & np.uint32(255)
-        spare[counts[0, digit_value]] = keys[i]
-        counts[0, digit_value] += 1
-    for i in range(n):
-        digit_value = spare[i] >> np.uint32(16)
-        keys[counts[1, digit_value]] = spare[i]
-        counts[1, digit_value] += 1
+        for i in range(n):
+            value = (keys[i] >> shift) & np.uint32(255)
+            spare[counts[value]] = keys[i]
+            counts[value] += 1
+        for i in range(n):
+            keys[i] = spare[i]
 
 
 @kernel
@@ -128,7 +136,7 @@ def summarise(  # noqa: PLR0913, PLR0917 - a kernel's scratch is passed in, not 
     out[2] = np.sqrt(variance / total)
     out[3] = low
     out[4] = high
-    sort_keys(keys, spare, n)
+    sort_keys(keys, spare, n, 0 if weighted else 1)
     for j in range(len(_SLOTS)):
         if weighted:
             key = _weighted_percentile(keys, n, _PERCENTILES[j], total)

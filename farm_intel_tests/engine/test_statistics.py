@@ -57,14 +57,16 @@ def test_weighted_statistics_follow_the_stated_rule(n: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 47, 48, 49, 500, 5000])
-def test_keys_are_sorted_by_value_with_their_weights(n: int) -> None:
-    rng = np.random.default_rng(n)
-    keys = rng.integers(0, 1 << 24, n).astype(np.uint32)
-    expected = sorted(keys.tolist(), key=lambda key: key >> 8)
-    sort_keys(keys, np.empty_like(keys), n)
+def test_keys_are_sorted_by_value_and_for_weighted_percentiles_by_weight_too(n: int) -> None:
+    keys = np.random.default_rng(n).integers(0, 1 << 24, n).astype(np.uint32)
+    keys[: n // 2] = (keys[0] & 0xFFFF00) | (keys[: n // 2] & 0xFF)
+    by_value, by_both = keys.copy(), keys.copy()
+    sort_keys(by_value, np.empty_like(keys), n, 1)
+    sort_keys(by_both, np.empty_like(keys), n, 0)
 
-    assert [key >> 8 for key in keys.tolist()] == [key >> 8 for key in expected]
-    assert sorted(keys.tolist()) == sorted(expected)
+    assert by_both.tolist() == sorted(keys.tolist())
+    assert (by_value >> 8).tolist() == sorted((keys >> 8).tolist())
+    assert sorted(by_value.tolist()) == sorted(keys.tolist())
 
 
 def test_every_statistic_of_every_index_equals_a_plain_reference_with_noise_clouds_and_gaps() -> None:
