@@ -59,7 +59,7 @@ def _installation() -> Iterator[Finding]:
         detail=sys.version.split()[0],
         advice="" if sys.version_info >= (3, 12) else "Python 3.12 is needed",
     )
-    for package in ("dagster", "rasterio", "numba", "obstore", "async-tiff", "stackstac"):
+    for package in ("dagster", "rasterio", "numba", "obstore", "deflate", "stackstac"):
         try:
             yield Finding(check=package, result="fine", detail=version(package))
         except PackageNotFoundError:
