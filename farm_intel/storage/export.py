@@ -99,7 +99,9 @@ class ExportFilter:
     statuses: Sequence[ObservationStatus] | None = None
 
 
-def export_geoparquet(store: SqlObservationStore, path: Path, chosen: ExportFilter) -> int:
+def export_geoparquet(
+    store: SqlObservationStore, path: Path, chosen: ExportFilter, *, chunk_rows: int = CHUNK_ROWS
+) -> int:
     """Write GeoParquet 1.1 and return the number of rows; the file appears whole or not at all.
 
     Raises:
@@ -117,7 +119,7 @@ def export_geoparquet(store: SqlObservationStore, path: Path, chosen: ExportFilt
     )
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        count = _write(store, rows, temporary)
+        count = _write(store, rows, temporary, chunk_rows)
         _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
@@ -130,11 +132,11 @@ def export_geoparquet(store: SqlObservationStore, path: Path, chosen: ExportFilt
     return count
 
 
-def _write(store: SqlObservationStore, rows: Iterator[Observation], target: Path) -> int:
+def _write(store: SqlObservationStore, rows: Iterator[Observation], target: Path, chunk_rows: int) -> int:
     schema = _SCHEMA.with_metadata({"geo": json.dumps(_GEO)})
     count = 0
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for chunk in batched(rows, CHUNK_ROWS):
+        for chunk in batched(rows, chunk_rows):
             writer.write_table(_table(store, chunk, schema))
             count += len(chunk)
     return count

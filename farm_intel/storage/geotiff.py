@@ -9,12 +9,12 @@ The same pixels, grid, bands and metadata always give the same bytes, which is w
 
 from __future__ import annotations
 
+import html
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from xml.sax.saxutils import escape  # only writes
 
 import deflate
 import numpy as np
@@ -260,7 +260,7 @@ def _metadata_text(
 def _text(value: str) -> str:
     """Return XML text, escaped twice, because GDAL unescapes it twice; nearly every value is plain."""
     if "&" in value or "<" in value or ">" in value:
-        return escape(escape(value))
+        return html.escape(html.escape(value, quote=False), quote=False)
     return value
 
 
