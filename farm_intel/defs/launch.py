@@ -136,7 +136,8 @@ def launch_on(
     definitions = build_definitions(
         container, resource=FarmIntelResource(container=container, watch=watch), extra_indices=request.indices
     )
-    run_ids = [_execute(definitions, group, run, instance, watch) for group, run in planned]
+    with compat.quick_sqlite_events(instance):
+        run_ids = [_execute(definitions, group, run, instance, watch) for group, run in planned]
     return _summary(container, request, run_ids, watch, notes)
 
 

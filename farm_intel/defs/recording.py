@@ -127,6 +127,13 @@ def observe_cells(
         dg.Failure: after everything else is recorded, when cells could not be computed or the work could not go on.
 
     """
+    with compat.quick_sqlite_events(context.instance):
+        yield from _observe_cells(work, resource, context)
+
+
+def _observe_cells(
+    work: CellWork, resource: FarmIntelResource, context: dg.AssetExecutionContext | dg.OpExecutionContext
+) -> Iterator[CellEvent]:
     asked = len(work.cells) * len(work.slugs)
     container = resource.container
     recorder = CellRecorder(

@@ -72,3 +72,33 @@ def test_unfinished_runs_are_found_by_status():
         instance.create_run_for_job(anything, status=dg.DagsterRunStatus.SUCCESS, tags={"who": "done"})
 
         assert [tags["who"] for tags in compat.unfinished_run_tags(instance)] == ["running"]
+
+
+def test_quick_events_write_what_the_storage_would_and_leave_it_as_it_was(tmp_path):
+    key = dg.AssetKey("a")
+    folder = tmp_path / "d" / "history" / "runs"
+
+    def report(instance, value):
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition="p", metadata={"value": value}))
+
+    with instance_in(tmp_path / "d") as instance:
+        report(instance, 1)
+        with compat.quick_sqlite_events(instance), compat.quick_sqlite_events(instance):
+            report(instance, 2)
+            assert (folder / "index.db-wal").exists(), "the connection stays open between statements"
+            with instance_in(tmp_path / "d") as other:
+                report(other, 3)
+                assert len(other.fetch_materializations(key, limit=10).records) == 3
+        assert not (folder / "index.db-wal").exists(), "nothing is left open"
+        report(instance, 4)
+
+        records = instance.fetch_materializations(key, limit=10).records
+        assert [record.asset_materialization.metadata["value"].value for record in records] == [4, 3, 2, 1]
+        assert "_connect" not in vars(instance.event_log_storage)
+
+
+def test_quick_events_leave_other_storages_alone():
+    with dg.DagsterInstance.ephemeral() as instance, compat.quick_sqlite_events(instance):
+        instance.report_runless_asset_event(dg.AssetMaterialization("a"))
+
+        assert len(instance.fetch_materializations(dg.AssetKey("a"), limit=10).records) == 1
