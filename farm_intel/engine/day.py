@@ -105,8 +105,8 @@ class DayWork:
         for k in unclear:
             farm = self._farm(int(cells.farm_index[found.areas[k]]), scene.scene)
             if k in found.failed:
-                farm.failures.append(Failure(scene=scene.scene, problem=found.failed[k], transient=False))
-                self._emitter.problems.append(found.failed[k])
+                farm.failures.append(found.failed[k])
+                self._emitter.problems.append(found.failed[k].problem)
                 ready[k] = False
             elif missing[k] == totals[k]:
                 farm.seen.append(scene)
@@ -233,7 +233,7 @@ class DayWork:
                 await context.pool.leave(size)
             for k, area in enumerate(found.areas.tolist()):
                 if k in found.failed:
-                    self._emitter.problems.append(found.failed[k])
+                    self._emitter.problems.append(found.failed[k].problem)
                 else:
                     fill(farms[area], scene, found.pixels.area(k))
 

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from farm_intel.domain.errors import SceneProblemError, TransientError
 from farm_intel.domain.products import PixelReason
-from farm_intel.domain.scenes import SceneProblem
 from farm_intel.engine.blocks import Block
+from farm_intel.engine.candidates import Failure, failure_of
 from farm_intel.engine.gathering import BlockPlace, gather_reasons, gather_reflectance
 from farm_intel.engine.grid import PixelSet
 from farm_intel.engine.masking import gather_dilated
-from farm_intel.engine.opening import BandSlot, OpenScene, problem_of
+from farm_intel.engine.opening import BandSlot, OpenScene
 from farm_intel.engine.planning import BandLayout, Group, Piece, plan_groups
 from farm_intel.engine.pool import BlockKey, BlockPool
 from farm_intel.engine.zonal import GatheredPixels, empty_pixels, pixel_arrays
@@ -51,7 +51,7 @@ class GroupPixels:
     """Positions in the pixel set."""
     pixels: GatheredPixels
     """Of these areas, in that order."""
-    failed: dict[int, SceneProblem]
+    failed: dict[int, Failure]
     """Position in `areas` -> why its pixels are not to be used."""
 
 
@@ -205,8 +205,8 @@ class SceneRead:
         masks: list[tuple[BlockPlace, Block, Piece]] = []
         for (band, piece), block in zip(wave, blocks, strict=True):
             if isinstance(block, (SceneProblemError, TransientError)):
-                problem = problem_of(block, self.scene.scene)
-                result.failed.update(dict.fromkeys(piece.slots.tolist(), problem))
+                failure = failure_of(block, self.scene.scene)
+                result.failed.update(dict.fromkeys(piece.slots.tolist(), failure))
                 continue
             place = self._place(band, piece)
             areas = result.areas[piece.slots]

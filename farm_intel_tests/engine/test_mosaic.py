@@ -155,6 +155,7 @@ def test_a_scene_that_cannot_be_read_is_the_providers_failure_never_an_exception
     found = {name: cell for (_, name), cell in cells(batches).items()}
 
     assert found["a"].verdicts.status is ObservationStatus.PROVIDER_FAILED
+    assert found["a"].verdicts.transient
     assert "overloaded" in found["a"].verdicts.reason
     assert found["far"].verdicts.status is ObservationStatus.OUTSIDE_FOOTPRINT
     assert np.isnan(found["a"].statistics).all()
