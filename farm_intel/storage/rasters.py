@@ -205,7 +205,7 @@ def thumbnail(path: Path, band: int, encoding: tuple[float, float], stops: Seque
     for channel in range(3):
         image[..., channel] = np.rint(np.interp(values, places, [colour[channel] for _, colour in stops]))
     image[..., 3] = np.where(np.ma.getmaskarray(pixels), 0, 255)
-    picture = Image.fromarray(image, "RGBA")
+    picture = Image.fromarray(image)
     factor = -(-128 // max(picture.width, 1))
     if factor > 1:
         picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)

@@ -19,7 +19,10 @@ from farm_intel.domain.observations import (
     ObservationStatus,
     ZonalStatistics,
 )
+from farm_intel.storage import tables
 from farm_intel.storage.rasters import RasterBand, RasterRecord, RasterStore
+
+_OBSERVATION_COLUMNS = tuple(tables.observations.columns.keys())
 
 STATUS_RANK: Mapping[str, int] = {
     status.value: rank
@@ -39,43 +42,44 @@ STATUS_RANK: Mapping[str, int] = {
 
 
 def parse_observation(row: Row[Any]) -> Observation:
-    """Return the observation of a row with every column of the table."""
-    status = ObservationStatus(row.status)
+    """Return the observation of a row with every column of the table, in the table's order."""
+    cell = dict(zip(_OBSERVATION_COLUMNS, row, strict=True))  # named access to a Row costs more than all the rest
+    status = ObservationStatus(cell["status"])
     statistics = None
     if status is ObservationStatus.OBSERVED:
-        statistics = ZonalStatistics(**{name: _number(row._mapping[name]) for name in STATISTICS})  # noqa: SLF001 - public
+        statistics = ZonalStatistics(**{name: _number(cell[name]) for name in STATISTICS})
     return Observation(
         key=ObservationKey(
-            farm_id=row.farm_id,
-            index=row.index_slug,
-            provider=row.provider,
-            collection=row.collection,
-            solar_day=row.solar_day,
+            farm_id=cell["farm_id"],
+            index=cell["index_slug"],
+            provider=cell["provider"],
+            collection=cell["collection"],
+            solar_day=cell["solar_day"],
         ),
         status=status,
         statistics=statistics,
-        pixel_count=row.pixel_count,
-        valid_pixel_count=row.valid_pixel_count,
-        used_pixel_count=row.used_pixel_count,
-        n_effective=row.n_effective,
-        standard_error=row.standard_error,
-        valid_pixel_fraction=row.valid_pixel_fraction,
-        cloud_fraction=row.cloud_fraction,
-        covered_fraction=row.covered_fraction,
-        masked_fractions=json.loads(row.masked_fractions),
-        flags=_flags(row.flags),
-        scene_ids=_names(row.scene_ids),
-        reason=row.reason,
-        raster_sha256=row.raster_sha256,
-        raster_band=row.raster_band,
-        raster_path=_path(row.raster_sha256),
-        fingerprint=row.fingerprint,
-        boundary_version=row.boundary_version,
-        gsd_m=row.gsd_m,
-        radiometry=row.radiometry,
-        acquired_at=row.acquired_at,
-        recorded_at=row.recorded_at,
-        run_id=row.run_id,
+        pixel_count=cell["pixel_count"],
+        valid_pixel_count=cell["valid_pixel_count"],
+        used_pixel_count=cell["used_pixel_count"],
+        n_effective=cell["n_effective"],
+        standard_error=cell["standard_error"],
+        valid_pixel_fraction=cell["valid_pixel_fraction"],
+        cloud_fraction=cell["cloud_fraction"],
+        covered_fraction=cell["covered_fraction"],
+        masked_fractions=json.loads(cell["masked_fractions"]),
+        flags=_flags(cell["flags"]),
+        scene_ids=_names(cell["scene_ids"]),
+        reason=cell["reason"],
+        raster_sha256=cell["raster_sha256"],
+        raster_band=cell["raster_band"],
+        raster_path=_path(cell["raster_sha256"]),
+        fingerprint=cell["fingerprint"],
+        boundary_version=cell["boundary_version"],
+        gsd_m=cell["gsd_m"],
+        radiometry=cell["radiometry"],
+        acquired_at=cell["acquired_at"],
+        recorded_at=cell["recorded_at"],
+        run_id=cell["run_id"],
     )
 
 
