@@ -75,6 +75,8 @@ class FarmDayBatch:
     """(F, I)"""
     n_effective: npt.NDArray[np.float64]
     """(F, I)"""
+    used_area_px: npt.NDArray[np.float64]
+    """(F, I) area of the farm inside the used pixels, in pixels of gsd_m."""
     mixed: npt.NDArray[np.bool_]
     """(F, I) True where edge pixels had to be used."""
     reason_fractions: npt.NDArray[np.float64]

@@ -21,8 +21,8 @@ class QualityRule:
 
     min_valid_fraction: float = 0.10
     """Below this share of the farm's area a mean speaks of a corner, not of the farm."""
-    min_used_pixels: float = 1.0
-    """At least one whole effective pixel; with less there is no measurement."""
+    min_used_area_px: float = 1.0
+    """At least one whole pixel of farm area; a smaller farm touches several pixels that show mostly its neighbours."""
     partial_coverage_below: float = 0.99
     """Share of the farm with data under which the cell is flagged partial."""
     cloudy_flag_above: float = 0.01
@@ -51,7 +51,7 @@ def judge(batch: FarmDayBatch, rule: QualityRule) -> Judgement:
     cloud = fractions[:, :, list(CLOUD_REASONS)].sum(axis=2)
     obscured = fractions[:, :, list(OBSCURED_REASONS)].sum(axis=2)
     covered = 1.0 - fractions[:, :, PixelReason.NODATA]
-    enough = (batch.n_effective >= rule.min_used_pixels) & (valid >= rule.min_valid_fraction)
+    enough = (batch.used_area_px >= rule.min_used_area_px) & (valid >= rule.min_valid_fraction)
     enough &= np.isfinite(batch.statistics[:, :, 0])
     statuses: list[list[ObservationStatus]] = []
     reasons: list[list[str]] = []
@@ -63,6 +63,7 @@ def judge(batch: FarmDayBatch, rule: QualityRule) -> Judgement:
                 float(valid[f, i]),
                 float(obscured[f, i]),
                 float(covered[f, i]),
+                float(batch.used_area_px[f, i]),
                 rule,
             )
             if verdict is None
@@ -98,10 +99,11 @@ def judge(batch: FarmDayBatch, rule: QualityRule) -> Judgement:
 
 
 def _judge_cell(
-    enough: bool,  # noqa: FBT001 - one of five measured facts, always passed by position
+    enough: bool,  # noqa: FBT001 - one of six measured facts, always passed by position
     valid: float,
     obscured: float,
     covered: float,
+    used_area_px: float,
     rule: QualityRule,
 ) -> tuple[ObservationStatus, str]:
     if enough:
@@ -115,6 +117,12 @@ def _judge_cell(
         )
     if covered < rule.min_valid_fraction:
         return ObservationStatus.OUTSIDE_FOOTPRINT, f"the scene has data over only {covered:.0%} of the farm"
+    if valid >= rule.min_valid_fraction and used_area_px < rule.min_used_area_px:
+        size = f"{used_area_px:.2f} of one whole pixel"
+        return (
+            ObservationStatus.TOO_FEW_PIXELS,
+            f"the usable part of the farm is {size}: the pixels show its neighbours",
+        )
     return ObservationStatus.TOO_FEW_PIXELS, f"only {valid:.0%} of the farm has usable pixels"
 
 

@@ -108,6 +108,7 @@ def _batch(
         valid_pixel_count=np.ascontiguousarray(counts[:, :, 1]),
         used_pixel_count=np.ascontiguousarray(counts[:, :, 2]),
         n_effective=np.concatenate([result.n_effective for result in results]),
+        used_area_px=np.concatenate([result.used_area_px for result in results]),
         mixed=np.concatenate([result.mixed for result in results]),
         reason_fractions=np.concatenate([result.fractions for result in results]),
         clips=tuple(clip for result in results for clip in result.clips),

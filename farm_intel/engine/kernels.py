@@ -84,6 +84,7 @@ class ResultArrays(NamedTuple):
     counts: npt.NDArray[np.int32]
     """(F, I, 3) touched, valid, used, in pixels of the coarsest input."""
     n_effective: npt.NDArray[np.float64]
+    used_area_px: npt.NDArray[np.float64]
     mixed: npt.NDArray[np.bool_]
     fractions: npt.NDArray[np.float64]
     clip: npt.NDArray[np.int16]
@@ -256,6 +257,7 @@ def _finish(
     out.mixed[f, i] = weighted and pure < valid
     out.counts[f, i, 2] = np.int32(np.ceil(n / ratio2))
     out.n_effective[f, i] = total * total / squares / ratio2
+    out.used_area_px[f, i] = (total / 255.0 if weighted else total) / ratio2
 
 
 @kernel

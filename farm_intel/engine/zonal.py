@@ -73,6 +73,7 @@ class ZonalResult:
     counts: npt.NDArray[np.int32]
     """(F, I, 3) touched, valid, used."""
     n_effective: npt.NDArray[np.float64]
+    used_area_px: npt.NDArray[np.float64]
     mixed: npt.NDArray[np.bool_]
     fractions: npt.NDArray[np.float64]
     clips: tuple[RasterClip | None, ...]
@@ -84,6 +85,7 @@ def empty_result(farms: int, indices: int) -> ZonalResult:
         statistics=np.full((farms, indices, len(STATISTICS)), np.nan),
         counts=np.zeros((farms, indices, 3), np.int32),
         n_effective=np.zeros((farms, indices)),
+        used_area_px=np.zeros((farms, indices)),
         mixed=np.zeros((farms, indices), np.bool_),
         fractions=np.zeros((farms, indices, REASON_COUNT)),
         clips=(None,) * farms,
@@ -170,7 +172,14 @@ def evaluate_farms(
         PixelData(pixels.reflectance, pixels.reasons, starts),
         bundle,
         ResultArrays(
-            blank.statistics, blank.counts, blank.n_effective, blank.mixed, blank.fractions, clip, clip_starts[:-1]
+            blank.statistics,
+            blank.counts,
+            blank.n_effective,
+            blank.used_area_px,
+            blank.mixed,
+            blank.fractions,
+            clip,
+            clip_starts[:-1],
         ),
     )
     edges = clip_starts.tolist()
@@ -183,6 +192,7 @@ def evaluate_farms(
         statistics=blank.statistics,
         counts=blank.counts,
         n_effective=blank.n_effective,
+        used_area_px=blank.used_area_px,
         mixed=blank.mixed,
         fractions=blank.fractions,
         clips=tuple(clips),

@@ -36,7 +36,7 @@ def test_a_farm_under_anything_opaque_is_cloudy(share: PixelReason) -> None:
 
 
 def test_no_data_at_all_is_outside_and_not_cloudy() -> None:
-    status, _, flags = judged(reasons={R.NODATA: 1.0}, n_effective=0.0, mean=np.nan)
+    status, _, flags = judged(reasons={R.NODATA: 1.0}, used_area_px=0.0, mean=np.nan)
 
     assert status is ObservationStatus.OUTSIDE_FOOTPRINT
     assert Flag.PARTIAL_COVERAGE in flags
@@ -61,9 +61,13 @@ def test_the_least_valid_share_is_inclusive(valid: float, status: str) -> None:
     assert judged(reasons={R.VALID: valid, R.CLOUD: 1 - valid})[0] == status
 
 
-@pytest.mark.parametrize(("n_effective", "status"), [(0.99, "too_few_pixels"), (1.0, "observed")])
-def test_less_than_one_effective_pixel_is_no_measurement(n_effective: float, status: str) -> None:
-    assert judged(n_effective=n_effective)[0] == status
+@pytest.mark.parametrize(("used_area_px", "status"), [(0.99, "too_few_pixels"), (1.0, "observed")])
+def test_less_than_one_pixel_of_farm_is_no_measurement(used_area_px: float, status: str) -> None:
+    """A farm of half a pixel touches four of them: what they show is mostly its neighbours."""
+    got, reason, _ = judged(used_area_px=used_area_px)
+
+    assert got == status
+    assert ("one whole pixel" in reason) == (status == "too_few_pixels")
 
 
 def test_valid_pixels_without_a_finite_mean_are_not_observed() -> None:

@@ -75,6 +75,7 @@ def make_publication(
         valid_pixel_count=used + 5,
         used_pixel_count=used,
         n_effective=used * 0.93,
+        used_area_px=used * 1.0,
         mixed=rng.random(shape) < 0.3,
         reason_fractions=fractions,
         clips=tuple(clips),
