@@ -57,6 +57,22 @@ def _shift_of(ratio: int) -> int:
 
 
 @kernel
+def _run_end(pixels: PixelArrays, p: int, end: int) -> int:
+    """Return where the run of side-by-side pixels that starts at p ends; runs are what makes gathering fast."""
+    q = p + 1
+    while q < end and pixels.rows[q] == pixels.rows[p] and pixels.cols[q] == pixels.cols[q - 1] + 1:
+        q += 1
+    return q
+
+
+@kernel
+def _band_row(row: int, shift: int, place: BlockPlace) -> int:
+    """Return the row in the block of a base row, -1 where it is not in it."""
+    inside = (row >> shift if shift >= 0 else row // place.ratio) - place.row
+    return inside if 0 <= inside < place.height else -1
+
+
+@kernel
 def gather_reflectance(
     block: Any,
     place: BlockPlace,
@@ -81,16 +97,35 @@ def gather_reflectance(
     shift = _shift_of(place.ratio)
     for k in range(areas.size):
         area = areas[k]
-        first = pixels.ptr[area]
-        for p in range(first, pixels.ptr[area + 1]):
-            row = np.int64(pixels.windows[area, 0]) + pixels.rows[p]
-            col = np.int64(pixels.windows[area, 1]) + pixels.cols[p]
-            row = (row >> shift if shift >= 0 else row // place.ratio) - place.row
-            col = (col >> shift if shift >= 0 else col // place.ratio) - place.col
-            if 0 <= row < place.height and 0 <= col < place.width:
-                number = np.float64(block[row, col])
-                value = np.float32(number * scaling.scale + scaling.offset)
-                out[starts[k] + p - first] = np.float32(np.nan) if number == scaling.nodata else value
+        end = pixels.ptr[area + 1]
+        move = starts[k] - pixels.ptr[area]
+        p = pixels.ptr[area]
+        while p < end:
+            q = _run_end(pixels, p, end)
+            row = _band_row(np.int64(pixels.windows[area, 0]) + pixels.rows[p], shift, place)
+            if row >= 0:
+                left = np.int64(pixels.windows[area, 1]) + pixels.cols[p]
+                low = max(0, place.col * place.ratio - left)
+                high = min(q - p, (place.col + place.width) * place.ratio - left)
+                _scale_run(block[row], (left, low, high, shift), place, scaling, out[move + p : move + q])
+            p = q
+
+
+@kernel
+def _scale_run(line: Any, span: Any, place: BlockPlace, scaling: Scaling, out: npt.NDArray[np.float32]) -> None:
+    """Scale the pixels low..high of a run that starts at base column `left`."""
+    left, low, high, shift = span
+    if shift == 0:
+        for t in range(low, high):
+            number = np.float64(line[left + t - place.col])
+            value = np.float32(number * scaling.scale + scaling.offset)
+            out[t] = np.float32(np.nan) if number == scaling.nodata else value
+        return
+    for t in range(low, high):
+        col = (left + t) >> shift if shift > 0 else (left + t) // place.ratio
+        number = np.float64(line[col - place.col])
+        value = np.float32(number * scaling.scale + scaling.offset)
+        out[t] = np.float32(np.nan) if number == scaling.nodata else value
 
 
 @kernel
@@ -110,15 +145,21 @@ def gather_reasons(
     shift = _shift_of(place.ratio)
     for k in range(areas.size):
         area = areas[k]
-        first = pixels.ptr[area]
-        for p in range(first, pixels.ptr[area + 1]):
-            row = np.int64(pixels.windows[area, 0]) + pixels.rows[p]
-            col = np.int64(pixels.windows[area, 1]) + pixels.cols[p]
-            row = (row >> shift if shift >= 0 else row // place.ratio) - place.row
-            col = (col >> shift if shift >= 0 else col // place.ratio) - place.col
-            if 0 <= row < place.height and 0 <= col < place.width:
-                value = np.int64(block[row, col])
-                out[starts[k] + p - first] = lookup[value] if 0 <= value < lookup.size else _NODATA
+        end = pixels.ptr[area + 1]
+        move = starts[k] - pixels.ptr[area]
+        p = pixels.ptr[area]
+        while p < end:
+            q = _run_end(pixels, p, end)
+            row = _band_row(np.int64(pixels.windows[area, 0]) + pixels.rows[p], shift, place)
+            if row >= 0:
+                left = np.int64(pixels.windows[area, 1]) + pixels.cols[p]
+                low = max(0, place.col * place.ratio - left)
+                high = min(q - p, (place.col + place.width) * place.ratio - left)
+                for t in range(low, high):
+                    col = (left + t) >> shift if shift >= 0 else (left + t) // place.ratio
+                    value = np.int64(block[row, col - place.col])
+                    out[move + p + t] = lookup[value] if 0 <= value < lookup.size else _NODATA
+            p = q
 
 
 @kernel
