@@ -125,12 +125,20 @@ def materialization_ids(
     return dict(found)
 
 
+@contextmanager
+def expected_previews() -> Iterator[None]:
+    """Silence what Dagster says about its own preview and beta features, some of which nobody here asked for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        yield
+
+
 def partitioned_check(
     name: str, asset: dg.AssetKey, partitions: dg.PartitionsDefinition, description: str
 ) -> dg.AssetCheckSpec:
     """Return a check that has one result per partition; a preview in Dagster 1.13, so its warning is expected."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.PreviewWarning)
+    with expected_previews():
         return dg.AssetCheckSpec(name, asset=asset, partitions_def=partitions, description=description)
 
 

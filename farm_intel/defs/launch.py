@@ -27,6 +27,8 @@ from farm_intel.domain.observations import ObservationKey, ObservationStatus
 from farm_intel.domain.ports import Progress
 from farm_intel.observing.model import CellOutcome, ObserveRequest
 
+QUIET = {"console": {"config": {"log_level": "CRITICAL"}}}
+"""Dagster prints every event and failure otherwise; the caller has the summary, the run's page has them all."""
 EVENT_QUERY_CELLS = 500
 """Partitions asked about in one query of the event log; SQLite takes at most 32,766 parameters."""
 
@@ -315,10 +317,12 @@ def _execute(
     instance: dg.DagsterInstance,
     watch: BackfillWatch,
 ) -> str:
-    result = definitions.resolve_job_def(run.job).execute_in_process(
+    with compat.expected_previews():
+        job = definitions.resolve_job_def(run.job)
+    result = job.execute_in_process(
         instance=instance,
         tags=dict(run.tags),
-        run_config=dict(run.run_config),
+        run_config={**run.run_config, "loggers": QUIET},
         asset_selection=run.assets,
         raise_on_error=False,
     )

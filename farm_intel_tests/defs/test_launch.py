@@ -108,6 +108,15 @@ def test_failures_are_named_and_the_next_call_computes_exactly_them(instance):
     assert {(d, f) for _, days, farms in made.engine.calls for d in days for f in farms} == {(D1, "f03"), (D2, "f01")}
 
 
+def test_a_launch_prints_nothing_not_even_when_cells_fail(instance, capfd):
+    made = installation(days=[D1])
+    made.poison((D1, "f03"))
+
+    launch_on(instance, made, block(made))
+
+    assert capfd.readouterr() == ("", "")
+
+
 def test_scenes_that_can_never_be_read_are_an_answer_for_the_caller_and_red_in_dagster(instance):
     made = installation(days=[D1])
     made.poison((D1, "f03"), transient=False)
