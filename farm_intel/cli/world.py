@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from farm_intel.bootstrap import Container, build_container, load_settings
 from farm_intel.cli.backfilling import BackfillSummary, run_backfill
 from farm_intel.cli.installing import CONFIG_NAME, demo_home
-from farm_intel.cli.output import emit, progress_bar, split_list
+from farm_intel.cli.output import emit, format_option, progress_bar, split_list
 from farm_intel.cli.requests import days_between
 from farm_intel.domain.observations import ObservationStatus
 from farm_intel.domain.ports import Progress
@@ -58,9 +59,13 @@ def demo(*, indices: tuple[str, ...], days: int) -> None:
 
 @click.command()
 @click.option("--indices", callback=split_list, help="Slugs, comma-separated; default: the asset indices.")
-@click.option("--format", "output_format", type=click.Choice(["table", "json", "csv"]), default="table")
-def accuracy(*, indices: tuple[str, ...], output_format: str) -> None:
-    """Compare stored numbers with the truth of the simulated world; exit 1 when a target is missed."""
+@click.option("--all", "every_row", is_flag=True, help="Every size x dialect x purity, not only sums and judged rows.")
+@format_option
+def accuracy(*, indices: tuple[str, ...], every_row: bool, output_format: str) -> None:
+    """Compare stored numbers with the truth of the simulated world; exit 1 when a target is missed.
+
+    Errors are observed mean minus true mean, in index units; sizes are field areas.
+    """
     from farm_intel.simulation.accuracy import score
 
     base = build_container(load_settings())
@@ -81,13 +86,22 @@ def accuracy(*, indices: tuple[str, ...], output_format: str) -> None:
     if output_format == "json":
         click.echo(json.dumps(report.as_dict(), indent=2))
     else:
-        rows = report.table()
+        rows = [row for row in report.table() if every_row or _is_summary(row)]
         emit(rows, tuple(rows[0]) if rows else (), output_format, empty="nothing was observed")
         click.echo(f"{report.scored} cells scored; without a number: {dict(report.not_scored)}", err=True)
     for line in report.failed_targets:
         click.echo(f"missed: {line}", err=True)
     if report.failed_targets:
         raise click.exceptions.Exit(1)
+
+
+def _is_summary(row: Mapping[str, str]) -> bool:
+    """Return True for rows a reader wants first: all dialects by size, all sizes by dialect, and what is judged."""
+    if row["verdict"] != "-" and row["dialect"] == "all":
+        return True
+    if row["purity"] not in {"all", "mixed"}:
+        return False
+    return row["dialect"] == "all" or (row["size"] == "all sizes" and row["purity"] == "all")
 
 
 def install_world(
