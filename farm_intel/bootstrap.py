@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from farm_intel.providers.stac.catalog import StacCatalog
     from farm_intel.storage.farm_drafts import FarmDraft, FarmFile, ImportReport
     from farm_intel.storage.farms import SqlFarmStore
-    from farm_intel.storage.fsck import StoreFinding
     from farm_intel.storage.observations import SqlObservationStore
     from farm_intel.storage.rasters import RasterStore
 
@@ -236,26 +235,44 @@ class Container:
         self.farms.assign_cohorts(self.settings.cohort_size)
         return report
 
-    def check_store(self, *, rehash: bool, repair: bool) -> Sequence[StoreFinding]:
-        """Return what is wrong between rows and rasters, most serious first; empty where the store is whole."""
-        from farm_intel.storage.fsck import check_store
+    def check_store(self, *, rehash: bool, repair: bool) -> list[tuple[str, int, str]]:
+        """Return (problem, count, examples) for all that is wrong between rows and rasters; empty where it is whole.
 
-        return check_store(self.database, self.rasters, rehash=rehash, repair=repair).findings
+        With `repair`, what the reaper may remove (orphans and temporary files past the grace period) is removed first.
+        """
+        from farm_intel.storage import fsck
+
+        now = self.clock.now()
+        if repair:
+            fsck.repair(self.database, self.rasters, grace=fsck.GRACE, now=now)
+        report = fsck.check_store(self.database, self.rasters, rehash=rehash, now=now)
+        return [(f.problem, f.count, ", ".join(f.examples)) for f in report.findings]
 
     def export_observations(
         self, path: Path, *, farm_ids: Sequence[str], indices: Sequence[str], start: date | None, end: date | None
     ) -> int:
-        """Write observations as GeoParquet and return how many."""
-        from farm_intel.storage.export import export_geoparquet
+        """Write observations as GeoParquet and return how many; empty selections mean all."""
+        from farm_intel.storage.export import ExportFilter, export_geoparquet
 
-        return export_geoparquet(
-            self.database,
-            path,
-            farm_ids=farm_ids or None,
-            indices=indices or None,
-            start=start,
-            end=end,
-        )
+        wanted = ExportFilter(farm_ids=farm_ids or None, indices=indices or None, start=start, end=end)
+        return export_geoparquet(self.observations, path, wanted)
+
+    def stac_item(self, farm_id: str, day: date, provider: str) -> dict[str, Any] | None:
+        """Return the STAC item of a farm's raster on a day, or None where there is none."""
+        from farm_intel.storage.stac_items import stac_item
+
+        calendar = self.observations.calendar(farm_id=farm_id, provider=provider, start=day, end=day)
+        for found in calendar:
+            if found.raster_sha256 is None or (raster := self.observations.raster(found.raster_sha256)) is None:
+                continue
+            cells = self.observations.observations(
+                farm_ids=[farm_id], provider=provider, collection=found.collection, start=day, end=day
+            )
+            path = self.rasters.path(found.raster_sha256)
+            return stac_item(
+                farm=self.farms.get(farm_id), day=found, raster=raster, observations=list(cells), href=path.as_uri()
+            )
+        return None
 
 
 def build_container(settings: Settings) -> Container:

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     """Range requests in flight; 32 suits 30 ms of latency, 64 to 128 suit 80 ms."""
     engine_threads: int = Field(default=0, ge=0)
     """Threads that decode and compute; 0 means one per core."""
-    engine_budget_mib: int = Field(default=192, ge=16)
+    engine_budget_mib: int = Field(default=128, ge=16)
     """Decoded pixels held at once, MiB."""
     mask_first: bool = False
     """Read the mask band first and skip blocks whose farms are all obscured."""

@@ -32,7 +32,7 @@ def fsck(*, no_rehash: bool, repair: bool, output_format: str) -> None:
     if is_demo:
         click.echo("No catalogue is configured: checking the demo installation.", err=True)
     findings = container.check_store(rehash=not no_rehash, repair=repair)
-    rows = [{"problem": f.problem, "count": f.count, "examples": list(f.examples)} for f in findings]
+    rows = [{"problem": problem, "count": count, "examples": examples} for problem, count, examples in findings]
     emit(rows, ("problem", "count", "examples"), output_format, empty="The store is whole.")
     if rows:
         raise click.exceptions.Exit(1)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -145,7 +146,7 @@ def whole_world(installation: Installation, slugs: tuple[str, ...]) -> ObserveRe
 def _summarise(installation: Installation, slugs: tuple[str, ...], summary: BackfillSummary) -> None:
     container = installation.container
     first = slugs[0]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for farm in container.farms.list():
         seen = list(container.observations.observations(farm_ids=[farm.farm_id], indices=[first]))
         means = [row.statistics.mean if row.statistics else None for row in seen]
@@ -164,7 +165,7 @@ def _summarise(installation: Installation, slugs: tuple[str, ...], summary: Back
         )
     emit(rows, tuple(rows[0]) if rows else (), "table", empty="The world has no farms.")
     picture = container.settings.home / "season.png"
-    best = max(rows, key=lambda row: int(row["numbers"]))["farm"]
+    best = max(rows, key=lambda row: row["numbers"])["farm"]
     picture.write_bytes(container.season_plot(str(best), first))
     days = f"{installation.days[0]} to {installation.days[-1]}"
     click.echo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -57,17 +58,19 @@ def judge(batch: FarmDayBatch, rule: QualityRule) -> Judgement:
     reasons: list[list[str]] = []
     flags: list[list[tuple[Flag, ...]]] = []
     for f, verdict in enumerate(batch.verdicts):
-        row = [
-            _judge_cell(
-                verdict is None and bool(enough[f, i]),
+        row: list[tuple[ObservationStatus, str]] = [
+            (verdict.status, verdict.reason)
+            if verdict is not None
+            else _judge_cell(
+                bool(enough[f, i]),
                 float(valid[f, i]),
                 float(obscured[f, i]),
                 float(covered[f, i]),
                 float(batch.used_area_px[f, i]),
                 rule,
             )
-            if verdict is None
-            else (verdict.status, verdict.reason)
+            if covered[f, i] > 0.0 or not covered[f].any()
+            else (ObservationStatus.REJECTED, "no scene of the day offers every band this index needs")
             for i in range(len(batch.indices))
         ]
         statuses.append([status for status, _ in row])
@@ -126,6 +129,7 @@ def _judge_cell(
     return ObservationStatus.TOO_FEW_PIXELS, f"only {valid:.0%} of the farm has usable pixels"
 
 
+@lru_cache(maxsize=4096)
 def _flags(
     scene_flags: frozenset[Flag], *, mixed: bool, partial: bool, clouded: bool, observed: bool
 ) -> tuple[Flag, ...]:

@@ -11,7 +11,7 @@ from farm_intel.domain.geo import BBox
 
 
 def solar_hours(longitude_deg: float) -> int:
-    """Return how many whole hours local solar time is ahead of UTC: longitude / 15, cut towards zero, as odc-stac does."""
+    """Return the whole hours local solar time is ahead of UTC: longitude / 15, cut towards zero as in odc-stac."""
     return int(longitude_deg / 15)
 
 

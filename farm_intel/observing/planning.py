@@ -10,6 +10,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from farm_intel.domain.farms import Farm
 from farm_intel.domain.geo import union_bbox
@@ -114,7 +115,7 @@ def _assign(found: FarmScenes, farms: Sequence[Farm], scenes: Iterable[Scene], w
         found.scenes[scene.scene_id] = scene
         in_box = np.array([scene.bbox.intersects(farm.bbox) for farm in farms])
         seen = in_box & _in_footprint(scene, boundaries)
-        for position in np.flatnonzero(in_box):
+        for position in np.flatnonzero(in_box).tolist():
             cell = (day, farms[position].farm_id)
             if seen[position]:
                 cells[cell].add(scene.scene_id)
@@ -125,11 +126,11 @@ def _assign(found: FarmScenes, farms: Sequence[Farm], scenes: Iterable[Scene], w
         found.missed.discard(cell)
 
 
-def _in_footprint(scene: Scene, boundaries: object) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _in_footprint(scene: Scene, boundaries: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
     """Return which boundaries the scene's footprint may show; without a usable footprint, all of them."""
     import shapely
 
-    count = len(boundaries)  # type: ignore[arg-type]  # a numpy array of geometries
+    count = len(boundaries)
     if scene.footprint_wkb is None or scene.bbox.crosses_antimeridian:
         return np.ones(count, np.bool_)
     outline = shapely.from_wkb(scene.footprint_wkb)

@@ -33,13 +33,13 @@ BASE = "https://example.test/catalog/items/item.json"
 
 
 def parsed(item: dict[str, Any], row: CollectionProfile = EARTH_SEARCH, base: str = BASE) -> Scene:
-    scene = scene_from_item(item, row, base)
+    scene = scene_from_item(item, row, base, provider="stac")
     assert isinstance(scene, Scene), str(scene)
     return scene
 
 
 def refused(item: dict[str, Any], row: CollectionProfile = EARTH_SEARCH) -> SceneProblem:
-    problem = scene_from_item(item, row, BASE)
+    problem = scene_from_item(item, row, BASE, provider="stac")
     assert isinstance(problem, SceneProblem)
     return problem
 
@@ -196,7 +196,7 @@ def test_a_missing_band_is_a_problem_only_for_who_needs_it() -> None:
     needed = frozenset({"red", "swir22"})
 
     assert parsed(ITEM).problems == ()
-    scene = scene_from_item(ITEM, EARTH_SEARCH, BASE, needed=needed)
+    scene = scene_from_item(ITEM, EARTH_SEARCH, BASE, provider="stac", needed=needed)
     assert isinstance(scene, Scene)
     assert [(p.kind, p.band) for p in scene.problems] == [(SceneProblemKind.MISSING_ASSET, "swir22")]
 

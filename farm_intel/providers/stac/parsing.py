@@ -29,7 +29,7 @@ def scene_from_item(
     profile: CollectionProfile,
     base_href: str,
     *,
-    provider: str = "stac",
+    provider: str,
     needed: frozenset[str] = frozenset(),
 ) -> Scene | SceneProblem:
     """Return the scene an item describes, or why it cannot be one.
