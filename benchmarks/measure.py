@@ -30,7 +30,7 @@ def _prepare(job: Job) -> Prepared:
     if contender in OURS:
         return OURS[contender][0](job)
     if contender in ORCHESTRATION:
-        return Prepared(lambda: Outcome(job.empty(), ORCHESTRATION[contender](job)))
+        return Prepared(lambda: Outcome(job.empty(), facts=ORCHESTRATION[contender](job)))
     peer = PEERS[contender]
     for module in peer.imports:
         importlib.import_module(module)
@@ -66,13 +66,11 @@ def measure(job: Job, server: str | None) -> tuple[dict[str, Any], Outcome]:
         "peak_mb": _status_mb("VmHWM"),
         "base_mb": base_mb,
         "numbers": int(np.isfinite(outcome.means).sum()),
-        "facts": outcome.facts,
     }
     if server:
         counters = _ask(server, "counters")
         record |= {key: counters[key] for key in ("requests", "bytes_sent", "connections", "max_in_flight")}
-    prepared.finish()
-    return record, outcome
+    return record | {"facts": outcome.facts | prepared.afterwards()}, outcome
 
 
 def main() -> None:
@@ -80,15 +78,17 @@ def main() -> None:
     parser.add_argument("case", help="the case as JSON")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--server", help="URL of the range server over the data")
+    parser.add_argument("--scratch", type=Path, help="folder for what is written; left for the caller to remove")
     parser.add_argument("--means", type=Path, help="where to save the means (.npz)")
     options = parser.parse_args()
     case = Case(**json.loads(options.case))
     server = options.server if case.via == "http" else None
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.data) as scratch:
-        job = Job(case, BenchData(options.data), server, Path(scratch))
-        record, outcome = measure(job, server)
-        if options.means:
-            np.savez(options.means, means=outcome.means, farms=job.numbers)
+    scratch = Path(tempfile.mkdtemp(prefix=f"{case.contender}-", dir=options.scratch))
+    job = Job(case, BenchData(options.data), server, scratch)
+    record, outcome = measure(job, server)
+    if options.means:
+        mixed = np.zeros(outcome.means.shape, np.bool_) if outcome.mixed is None else outcome.mixed
+        np.savez(options.means, means=outcome.means, farms=job.numbers, mixed=mixed)
     print(json.dumps(record))
 
 

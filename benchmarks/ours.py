@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import resource
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -39,6 +38,8 @@ class Outcome:
     """What a run gave."""
 
     means: Floats
+    mixed: npt.NDArray[np.bool_] | None = None
+    """Where edge pixels had to be used because too few lay wholly inside; the shape of `means`."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Counters and parts of the cost, for the record."""
 
@@ -48,7 +49,8 @@ class Prepared:
     """A contender with everything made that does not belong on the clock."""
 
     run: Callable[[], Outcome]
-    finish: Callable[[], None] = lambda: None
+    afterwards: Callable[[], dict[str, Any]] = dict
+    """Facts that take time to find out."""
 
 
 def _scene_days(job: Job) -> list[SceneDay]:
@@ -60,7 +62,7 @@ def _scene_days(job: Job) -> list[SceneDay]:
     row = profile("earth-search", _COLLECTION)
     days = []
     for day, item in zip(job.days, job.items(), strict=True):
-        scene = scene_from_item(item, row, str(job.data.folder))
+        scene = scene_from_item(item, row, str(job.data.folder), provider="stac")
         if not isinstance(scene, Scene):
             raise TypeError(f"the benchmark's own item is no scene: {scene}")
         days.append(SceneDay(solar_day=day, scenes=(scene,)))
@@ -100,6 +102,7 @@ def prepare_engine(job: Job) -> Prepared:
     place = {shape.farm_id: k for k, shape in enumerate(shapes)}
     facts: dict[str, Any] = {}
     means = job.empty()
+    mixed = np.zeros(means.shape, np.bool_)
     batches = _engine_run(days, shapes, slugs, job.scratch, facts)
     # numba compiles on the first call; a day no case asks for first, from local disk
     warm = Job(job.case, job.data, None, job.scratch)
@@ -112,7 +115,8 @@ def prepare_engine(job: Job) -> Prepared:
         for batch in batches():
             rows = [place[farm_id] for farm_id in batch.farm_ids]
             means[rows, number[batch.solar_day], : len(slugs)] = batch.statistics[:, :, 0]
-        return Outcome(means, facts)
+            mixed[rows, number[batch.solar_day], : len(slugs)] = batch.mixed
+        return Outcome(means, mixed, facts)
 
     return Prepared(run)
 
@@ -143,7 +147,7 @@ def prepare_path(job: Job) -> Prepared:
         )
 
     rehearsal = _container(job, job.scratch / "rehearsal", None, job.lonlat.iloc[:3])
-    _observe(rehearsal, request(job.lonlat["farm_id"].iloc[:3], DAYS[:1]))
+    _observe(rehearsal, request(job.lonlat["farm_id"].iloc[:3], DAYS[:1]), lambda _: None)
     container = _container(job, job.scratch / "home", job.base, job.lonlat)
     place = {farm_id: k for k, farm_id in enumerate(job.lonlat["farm_id"])}
     number = {day: k for k, day in enumerate(job.days)}
@@ -151,24 +155,27 @@ def prepare_path(job: Job) -> Prepared:
 
     def run() -> Outcome:
         means = job.empty()
-        outcomes, facts = _observe(container, request(place, job.days))
-        for outcome in outcomes:
+
+        def note(outcome: CellOutcome) -> None:
             key = outcome.key
             if outcome.statistics is not None:
                 means[place[key.farm_id], number[key.solar_day], column[key.index]] = outcome.statistics.mean
-        facts["cells"] = len(outcomes)
-        facts["stored_bytes"] = sum(path.stat().st_size for path in (job.scratch / "home").rglob("*") if path.is_file())
-        return Outcome(means, facts | asdict(container.observing.counters))
 
-    return Prepared(run, lambda: shutil.rmtree(job.scratch / "home"))
+        facts = _observe(container, request(place, job.days), note)
+        return Outcome(means, facts=facts | asdict(container.observing.counters))
+
+    def stored() -> dict[str, Any]:
+        files = [path for path in (job.scratch / "home").rglob("*") if path.is_file()]
+        return {"stored_files": len(files), "stored_bytes": sum(path.stat().st_size for path in files)}
+
+    return Prepared(run, stored)
 
 
-def _observe(container: Container, request: ObserveRequest) -> tuple[list[CellOutcome], dict[str, Any]]:
+def _observe(container: Container, request: ObserveRequest, note: Callable[[CellOutcome], None]) -> dict[str, Any]:
     """Observe, and count what the storing thread spends inside `publish`."""
     service = container.observing
     store = container.observations
     spent = 0.0
-    publish = store.publish
 
     class Timed:
         """The store, with a stopwatch on one method."""
@@ -179,13 +186,16 @@ def _observe(container: Container, request: ObserveRequest) -> tuple[list[CellOu
         def publish(self, publication: Any) -> Any:
             nonlocal spent
             begin = time.thread_time()
-            receipt = publish(publication)
+            receipt = store.publish(publication)
             spent += time.thread_time() - begin
             return receipt
 
     service.store = Timed()  # type: ignore[assignment]  # forwards everything else
-    outcomes = list(service.observe(request, run_id="bench"))
-    return outcomes, {"publish_thread_cpu_s": round(spent, 3)}
+    cells = 0
+    for outcome in service.observe(request, run_id="bench"):
+        note(outcome)
+        cells += 1
+    return {"cells": cells, "publish_thread_cpu_s": round(spent, 3)}
 
 
 # ---------------------------------------------------------------- the floor
@@ -256,7 +266,7 @@ def prepare_floor(job: Job) -> Prepared:
                 decoded += len(raw)
         counts = {"blocks_touched": sum(map(len, stored.values())), "bytes_decoded": decoded}
         compressed = sum(len(block) for blocks in stored.values() for block in blocks)
-        return Outcome(job.empty(), counts | {"bytes_compressed": compressed})
+        return Outcome(job.empty(), facts=counts | {"bytes_compressed": compressed})
 
     return Prepared(run)
 

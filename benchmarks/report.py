@@ -34,6 +34,11 @@ def write_report(folder: Path, records: Records, about: dict[str, Any], means: P
             "",
             *_agreement_table(compared),
             "",
+            "`ladder`: cells where clouds left fewer than ten whole pixels, so that the engine took edge pixels too;",
+            "no peer has that rule, so they are counted and not compared.",
+            "`only one has it`: the store refuses cells with less than a tenth of the farm clear; and a few clear",
+            "pixels may give a number by one pixel rule and none by another.",
+            "",
             "## Measurements",
             "",
             "Medians over the rounds. A row is one farm on one date with five indices, nine statistics each.",
@@ -80,12 +85,24 @@ def _verdict_table(verdicts: Iterable[Verdict]) -> list[str]:
 
 def _agreement_table(compared: Iterable[Agreement]) -> list[str]:
     return _table(
-        ("contender", "pixel rule", "means", "largest difference", "at", "median", "tolerance", "only one has it", ""),
+        (
+            "contender",
+            "pixel rule",
+            "means",
+            "ladder",
+            "largest difference",
+            "at",
+            "median",
+            "tolerance",
+            "only one has it",
+            "",
+        ),
         (
             (
                 _TITLES[a.contender],
                 _RULES[a.rule],
                 str(a.compared),
+                str(a.ladder),
                 f"{a.largest:.2g}",
                 a.where,
                 f"{a.median:.1g}",

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,37 @@ def _await_port(port: int) -> None:
     raise RuntimeError(f"the range server does not answer on port {port}")
 
 
-def _measure(case: Case, number: int, data: Path, server: str, means: Path) -> Record | None:
+@dataclass(frozen=True)
+class _Bench:
+    """Where a run finds and puts things."""
+
+    data: Path
+    server: str
+    means: Path
+    scratch: Path
+    """Removed at the end of the run only; see `_make_scratch`."""
+
+
+def _make_scratch(folder: Path) -> Path:
+    """Return a new folder on the data's disk whose subfolders are spread over it.
+
+    ext4 avoids inodes freed in the last minutes, and after a mass deletion nearby (of another run, or of a test suite)
+    it searches twenty times longer for each new file: system time that no store in use would see. The `T` attribute
+    asks for block groups with room; where the file system has no such attribute, nothing is lost.
+    """
+    scratch = folder / f"scratch-{os.getpid()}"
+    scratch.mkdir()
+    chattr = shutil.which("chattr")
+    if chattr:
+        subprocess.run([chattr, "+T", str(scratch)], check=False, capture_output=True)
+    return scratch
+
+
+def _measure(case: Case, number: int, bench: _Bench) -> Record | None:
     """Run one case; None where it failed, which is reported and does not stop the others."""
-    file = means / f"{case.contender}-{case.farms}-{case.dates}-{case.via}.npz"
-    command = [sys.executable, "-m", "benchmarks.measure", case.to_json(), "--data", str(data)]
-    command += ["--server", server, "--means", str(file)]
+    file = bench.means / f"{case.contender}-{case.farms}-{case.dates}-{case.via}.npz"
+    command = [sys.executable, "-m", "benchmarks.measure", case.to_json(), "--data", str(bench.data)]
+    command += ["--server", bench.server, "--means", str(file), "--scratch", str(bench.scratch)]
     environment = dict(os.environ, PYTHONWARNINGS="ignore")
     try:
         done = subprocess.run(
@@ -119,15 +146,18 @@ def main() -> None:
     most = max(rounds for _, rounds in wanted)
     about = {"about": _machine() | {"compression": data.compression()}}
     lines = [json.dumps(about)]
+    scratch = _make_scratch(data.folder)
     with _range_server(data.folder) as server:
+        bench = _Bench(data.folder, server, means, scratch)
         for number in range(most):
             for case, rounds in wanted:
                 if number >= rounds:
                     continue
-                record = _measure(case, number, data.folder, server, means)
+                record = _measure(case, number, bench)
                 if record is not None:
                     print(_line(record), flush=True)
                     lines.append(record.to_json())
+    shutil.rmtree(scratch)
     options.results.mkdir(exist_ok=True)
     (options.results / "runs.jsonl").write_text("\n".join(lines) + "\n")
     print(write_report(options.results, Records.read(options.results / "runs.jsonl"), about["about"], means))
