@@ -147,6 +147,7 @@ def _summarise(installation: Installation, slugs: tuple[str, ...], summary: Back
     container = installation.container
     first = slugs[0]
     rows: list[dict[str, Any]] = []
+    swing: dict[str, float] = {}
     for farm in container.farms.list():
         seen = list(container.observations.observations(farm_ids=[farm.farm_id], indices=[first]))
         means = [row.statistics.mean if row.statistics else None for row in seen]
@@ -163,10 +164,11 @@ def _summarise(installation: Installation, slugs: tuple[str, ...], summary: Back
                 "other": sum(row.status not in {ObservationStatus.OBSERVED, ObservationStatus.CLOUDY} for row in seen),
             },
         )
+        swing[farm.farm_id] = max(observed, default=0.0) - min(observed, default=0.0)
     emit(rows, tuple(rows[0]) if rows else (), "table", empty="The world has no farms.")
     picture = container.settings.home / "season.png"
-    best = max(rows, key=lambda row: row["numbers"])["farm"]
-    picture.write_bytes(container.season_plot(str(best), first))
+    best = max(swing, key=swing.__getitem__)
+    picture.write_bytes(container.season_plot(best, first))
     days = f"{installation.days[0]} to {installation.days[-1]}"
     click.echo(
         f"\n{len(rows)} farms, {len(slugs)} indices, {days}: {sum(summary.by_status.values())} cells stored "

@@ -165,7 +165,10 @@ class ObservingService:
     def due(
         self, *, provider: str, collection: str, farm_ids: Sequence[str], indices: Sequence[str], days: Sequence[date]
     ) -> DueCells:
-        """Return which farms of which days have cells that are missing or stale."""
+        """Return which farms of which days have cells that are missing or stale, and write the other days' calendar.
+
+        Asking is what tells that a day had no scene, so the answer is kept where people look for it.
+        """
         request = ObserveRequest(
             provider=provider,
             collection=collection,
@@ -174,6 +177,7 @@ class ObservingService:
             days=tuple(days),
         )
         plan = self.plan(request)
+        self.store.record_days(self._empty_days(plan))
         open_cells = {(key.solar_day, key.farm_id) for key in plan.fingerprints if key not in plan.up_to_date}
         by_day: dict[date, list[str]] = defaultdict(list)
         for farm_id in request.farm_ids:

@@ -205,6 +205,7 @@ def test_due_names_the_farms_of_each_day_that_lack_a_cell() -> None:
     )
 
     assert due.by_day == {DAYS[0]: ("b",), DAYS[5]: ("b",)}
+    assert world.store.days["b", DAYS[1]].status is ObservationStatus.NO_ACQUISITION
     assert len(set(due.scene_set_hash.values())) == 2
 
 
