@@ -83,3 +83,13 @@ def test_a_verdict_of_the_engine_stands_and_zeroes_the_shares() -> None:
     assert judgement.reasons[0] == ["no answer"]
     assert judgement.valid_fraction[:, 0].tolist() == [0.0, 1.0]
     assert batch.reason_fractions[0, 0, R.VALID] == 1.0
+
+
+def test_an_index_whose_band_is_not_offered_is_rejected_and_not_called_outside() -> None:
+    batch = make_batch(DAY, ("a",), ("x", "y"))
+    batch.reason_fractions[0, 1] = 0.0
+    batch.reason_fractions[0, 1, R.NODATA] = 1.0
+    judgement = judge(batch, QualityRule())
+
+    assert judgement.statuses == [[ObservationStatus.OBSERVED, ObservationStatus.REJECTED]]
+    assert "band" in judgement.reasons[0][1]
