@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from farm_intel.indices.registry import IndexRegistry, SpectralIndex, load_registry
+import click
 
+from farm_intel.cli.app import app
+from farm_intel.indices.registry import IndexRegistry, SpectralIndex, load_registry
 from farm_intel.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,7 +70,38 @@ def _index_row(index: SpectralIndex) -> str:
     )
 
 
-PAGES: dict[str, Callable[[], str]] = {"docs/settings.md": settings_page, "docs/indices.md": indices_page}
+def cli_page() -> str:
+    """Return docs/cli.md from the commands' own help."""
+    lines = [
+        "# Command line",
+        "",
+        "`farm-intel COMMAND --help` says the same. Exit codes: 0 success, 1 failure, 2 bad usage.",
+        "Generated from `farm_intel/cli/` by `make docs`.",
+    ]
+    context = click.Context(app, info_name="farm-intel")
+    for name in app.list_commands(context):
+        command = app.get_command(context, name)
+        if command is not None:
+            lines += _command_help(command, name, context)
+    return "\n".join(lines) + "\n"
+
+
+def _command_help(command: click.Command, name: str, parent: click.Context) -> list[str]:
+    context = click.Context(command, info_name=name, parent=parent, terminal_width=100, max_content_width=100)
+    lines = ["", f"## `{context.command_path}`", "", "```", command.get_help(context), "```"]
+    if isinstance(command, click.Group):
+        for child in command.list_commands(context):
+            found = command.get_command(context, child)
+            if found is not None:
+                lines += _command_help(found, child, context)
+    return lines
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/settings.md": settings_page,
+    "docs/indices.md": indices_page,
+    "docs/cli.md": cli_page,
+}
 
 
 def main() -> int:
