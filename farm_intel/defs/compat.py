@@ -21,6 +21,7 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
+    BACKFILL_ID_TAG,
     PARTITION_NAME_TAG,
 )
 
@@ -28,6 +29,7 @@ AssetJob = UnresolvedAssetJobDefinition
 RANGE_START_TAG = ASSET_PARTITION_RANGE_START_TAG
 RANGE_END_TAG = ASSET_PARTITION_RANGE_END_TAG
 PARTITION_TAG = PARTITION_NAME_TAG
+BACKFILL_TAG = BACKFILL_ID_TAG
 
 SQLITE_BUSY_TIMEOUT_S = 60
 """How long a statement waits for another process that writes the same file."""

@@ -53,6 +53,7 @@ def build_index_assets(container: FarmIntel, group: AssetGroup, today: date) -> 
             cells=active_cells(farm_intel.container, group, run_cells(context, group)),
             force=config.force,
             run_id=context.run.run_id,
+            complete=compat.BACKFILL_TAG in context.run.tags,
         )
         yield from observe_cells(work, farm_intel, context)
 
@@ -110,7 +111,8 @@ def describe_index(index: SpectralIndex) -> str:
     low, high = index.display_range
     valid_low, valid_high = index.valid_range
     lines = [
-        f"**{index.long_name}** ({index.name}) per farm and solar day.",
+        # no emphasis: the catalogue shows the first line as plain text
+        f"{index.long_name} ({index.name}) per farm and solar day.",
         f"Formula: `{index.formula}`" + (f" with {constants}" if constants else ""),
         f"Range shown: {low:g} to {high:g}; a pixel has a value within {valid_low:g} to {valid_high:g}.",
         f"Reference: {index.reference}",

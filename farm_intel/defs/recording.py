@@ -5,7 +5,7 @@ A run that dies in between is repaired by the next run over the same cells: the 
 and whatever event is missing is recorded then.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -18,6 +18,7 @@ from farm_intel.defs.cell_quality import CHECK_NAME, judge_cell, verdict_metadat
 from farm_intel.defs.failures import as_failure, cells_failure
 from farm_intel.defs.groups import AssetGroup
 from farm_intel.defs.partitions import cell_name, partition_key
+from farm_intel.defs.ports import FarmIntel
 from farm_intel.defs.resources import FarmIntelResource
 from farm_intel.domain.errors import CellsFailedError, FarmIntelError
 from farm_intel.domain.observations import ObservationStatus
@@ -104,6 +105,8 @@ class CellWork:
     cells: tuple[Cell, ...]
     force: bool
     run_id: str
+    complete: bool = False
+    """Record cells without a scene too: Dagster calls a backfill failed unless every cell it asked for has an event."""
 
     def requests(self) -> Iterator[ObserveRequest]:
         """Yield the work as blocks for the use case."""
@@ -144,11 +147,13 @@ def _observe_cells(
     )
     failures: dict[str, str] = {}
     tally: dict[str, int] = {}
+    answered: set[tuple[Cell, str]] = set()
     for request in work.requests():
         try:
             for outcome in container.observing.observe(request, run_id=work.run_id, progress=resource.watch.progress):
                 resource.watch.cell(outcome)
                 tally[outcome.status.value] = tally.get(outcome.status.value, 0) + 1
+                answered.add(((outcome.key.solar_day, outcome.key.farm_id), outcome.key.index))
                 if outcome.status is ObservationStatus.PROVIDER_FAILED:
                     failures[cell_name(outcome.key)] = outcome.reason
                 else:
@@ -160,10 +165,41 @@ def _observe_cells(
             resource.watch.stopped(error)
             raise as_failure(error) from error
     yield from recorder.flush()
+    if work.complete:
+        yield from _without_scene(work, container, answered, failures)
     context.log.info("%d cells asked: %s; %d failed", asked, tally or "no scene over these farms", len(failures))
     if failures:
         resource.watch.failed(work.run_id, failures)
         raise cells_failure(failures, asked)
+
+
+def _without_scene(
+    work: CellWork, container: FarmIntel, answered: Collection[tuple[Cell, str]], failures: Mapping[str, str]
+) -> Iterator[dg.AssetMaterialization]:
+    """Yield a materialisation for every cell that was asked for and has no scene, with the calendar's reason."""
+    open_farms = {cell[1] for cell in work.cells for slug in work.slugs if (cell, slug) not in answered}
+    days = [day for day, _ in work.cells]
+    calendar = {
+        (row.solar_day, row.farm_id): row
+        for farm_id in open_farms
+        for row in container.observations.calendar(
+            farm_id=farm_id, provider=work.group.provider, start=min(days), end=max(days)
+        )
+        if row.collection == work.group.collection
+    }
+    for cell in work.cells:
+        for slug in work.slugs:
+            key = partition_key(*cell)
+            if (cell, slug) in answered or f"{key}|{slug}" in failures:
+                continue
+            row = calendar.get(cell)
+            status = row.status if row is not None else ObservationStatus.NO_ACQUISITION
+            reason = row.reason if row is not None else "no scene over the farm in the catalogue yet"
+            yield dg.AssetMaterialization(
+                asset_key=work.group.asset_key(slug),
+                partition=key,
+                metadata={"status": status.value, "reason": reason},
+            )
 
 
 def _partition(outcome: CellOutcome) -> str:

@@ -44,6 +44,7 @@ def run_range(
     assets: list[dg.AssetKey] | None = None,
     force: bool = False,
     preview_max_cells: int = 600,
+    tags: dict[str, str] | None = None,
 ) -> dg.ExecuteInProcessResult:
     """Launch a rectangle as the UI and the sensor do."""
     resource = FarmIntelResource(container=made, watch=RunWatch(), preview_max_cells=preview_max_cells)
@@ -52,7 +53,7 @@ def run_range(
         .resolve_job_def(job)
         .execute_in_process(
             instance=instance,
-            tags={compat.RANGE_START_TAG: start, compat.RANGE_END_TAG: end},
+            tags={compat.RANGE_START_TAG: start, compat.RANGE_END_TAG: end} | (tags or {}),
             asset_selection=assets,
             run_config={"ops": {f"observe_{job.removesuffix('_observe')}": {"config": {"force": force}}}},
             raise_on_error=False,

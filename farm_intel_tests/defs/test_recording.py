@@ -65,6 +65,21 @@ def test_a_cell_without_a_number_says_why_and_a_day_without_a_scene_is_not_mater
     assert materializations(instance, ("stac", "ndvi"), "2026-05-02|f04") == []
 
 
+def test_a_backfill_gets_an_event_for_every_cell_it_asked_for_but_the_failed(instance):
+    made = installation(days=[D1])
+    made.poison((D1, "f02"))
+    sync(instance, made)
+
+    run_range(instance, made, "2026-05-01|f00", "2026-05-02|f05", tags={"dagster/backfill": "b"})
+
+    everything = {f"{day}|f0{n}" for day in (D1, D2) for n in range(6)}
+    assert materialized(instance, "stac", "evi") == everything - {"2026-05-01|f02"}
+    (empty,) = materializations(instance, ("stac", "evi"), "2026-05-02|f00")
+    assert empty.metadata["status"].value == "no_acquisition"
+    assert empty.metadata["reason"].value == "no sentinel-2-l2a scene over the farm in the catalogue"
+    assert check_partitions(instance, "stac", "evi")["2026-05-02|f00"] == "PLANNED"
+
+
 def test_three_poisoned_cells_of_forty_leave_the_others_and_a_second_run_computes_exactly_the_three(instance):
     made = installation(TWENTY, days=[D1, D2], asset_indices=("ndvi",))
     bad = [(D1, "f03"), (D1, "f04"), (D2, "f11")]
