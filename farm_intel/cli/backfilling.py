@@ -22,6 +22,8 @@ class BackfillSummary:
     runs: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     """`day|farm|index` -> reason."""
+    notes: tuple[str, ...] = ()
+    """What an operator should know: scenes that cannot be read, days the UI does not show."""
 
 
 def run_backfill(container: Container, request: ObserveRequest, progress: Progress) -> BackfillSummary:
@@ -35,4 +37,5 @@ def run_backfill(container: Container, request: ObserveRequest, progress: Progre
         up_to_date=launched.up_to_date,
         runs=launched.runs,
         failures=launched.failures,
+        notes=launched.notes,
     )

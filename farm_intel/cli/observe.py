@@ -41,6 +41,8 @@ def backfill(
     rows = [{"status": status.value, "cells": summary.by_status.get(status, 0)} for status in ObservationStatus]
     rows = [row for row in rows if row["cells"]]
     emit(rows, ("status", "cells"), output_format, empty="No day of the range has a scene over the farms.")
+    for note in summary.notes:
+        click.echo(f"note: {note}", err=True)
     click.echo(
         f"{summary.computed} cells computed, {summary.up_to_date} were up to date, {len(summary.failures)} failed, "
         f"in {summary.runs} Dagster runs.",

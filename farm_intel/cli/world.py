@@ -175,6 +175,8 @@ def _summarise(installation: Installation, slugs: tuple[str, ...], summary: Back
         f"({summary.by_status[ObservationStatus.OBSERVED]} with a number). This run computed {summary.computed}, "
         f"{summary.up_to_date} were up to date, {len(summary.failures)} failed, in {summary.runs} Dagster runs.",
     )
+    for note in summary.notes:
+        click.echo(f"note: {note}")
     config = container.settings.home / CONFIG_NAME
     click.echo("\nLook next:")
     click.echo(f"  {picture}   a season of {best}")
