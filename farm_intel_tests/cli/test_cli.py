@@ -15,7 +15,7 @@ from farm_intel.simulation.catalogue import WorldFiles, write_world
 from farm_intel.simulation.world import FarmWorld, WorldOptions
 
 Cli = Callable[..., tuple[int, str, str]]
-WORLD = WorldOptions(days=21, farms=8, tile_px=240, sizes_ha=(0.25, 1.0, 5.0), cloudiness=0.3)
+WORLD = WorldOptions(days=21, farms=8, tile_px=360, sizes_ha=(0.25, 1.0, 5.0), cloudiness=0.3)
 FIELDS = {
     "farm_id", "index", "provider", "collection", "date", "status", "mean", "median", "std", "min", "max", "p10", "p90",
     "pixel_count", "valid_pixel_count", "valid_pixel_fraction", "cloud_fraction", "n_effective", "flags", "scene_ids",
