@@ -91,8 +91,23 @@ def verdict_metadata(verdict: CellVerdict, outcome: CellOutcome) -> dict[str, st
         "small_field": verdict.small_field,
         "status": outcome.status.value,
     }
-    if outcome.reason:
-        metadata["reason"] = outcome.reason
-    if verdict.violations:
-        metadata["violations"] = "; ".join(verdict.violations)
+    if not verdict.passed:
+        metadata["because"] = explain_verdict(verdict, outcome)
     return metadata
+
+
+def explain_verdict(verdict: CellVerdict, outcome: CellOutcome) -> str:
+    """Return in words why a cell's check did not pass; empty where it did.
+
+    Dagster sorts check metadata by name, so these words come first in the page.
+    """
+    if verdict.violations:
+        return "the record breaks its contract: " + "; ".join(verdict.violations)
+    if not verdict.has_number:
+        return f"no number, {outcome.status.value}: {outcome.reason}"
+    parts = {
+        f"only {outcome.valid_pixel_fraction:.0%} of the farm's area is clear": not verdict.valid_fraction_good,
+        "the mean lies outside the range the index is read in": not verdict.value_in_range,
+        "metadata and pixels of the scene do not agree on the reflectance offset": not verdict.radiometry_agrees,
+    }
+    return "; ".join(words for words, applies in parts.items() if applies)

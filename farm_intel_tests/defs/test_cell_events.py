@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from farm_intel.defs.cell_metadata import MAX_PICTURE_BYTES, CellDescriber
-from farm_intel.defs.cell_quality import judge_cell
+from farm_intel.defs.cell_quality import judge_cell, verdict_metadata
 from farm_intel.domain.observations import Flag, ObservationKey, ObservationStatus, ZonalStatistics
 from farm_intel.indices.registry import load_registry
 from farm_intel.observing.model import CellOutcome
@@ -60,6 +60,25 @@ def test_nature_and_catalogues_make_a_warning_and_name_the_part(outcome, part):
     assert not getattr(verdict, part)
     assert not verdict.passed
     assert verdict.severity is dg.AssetCheckSeverity.WARN
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (CLOUDY, "no number, cloudy: cloud"),
+        (replace(GOOD, valid_pixel_fraction=0.31), "only 31% of the farm's area is clear"),
+        (replace(GOOD, flags=(Flag.RADIOMETRY_PROBED,)), "do not agree on the reflectance offset"),
+        (replace(GOOD, scene_ids=()), "breaks its contract: a number without a scene"),
+    ],
+)
+def test_a_check_that_does_not_pass_says_why_in_words(outcome, words):
+    metadata = verdict_metadata(judge_cell(outcome, INDEX), outcome)
+
+    assert words in metadata["because"]
+
+
+def test_a_check_that_passes_needs_no_words():
+    assert "because" not in verdict_metadata(judge_cell(GOOD, INDEX), GOOD)
 
 
 def test_a_small_field_is_told_and_does_not_fail():
