@@ -22,12 +22,17 @@ class CellDescriber:
     """None in large runs: pictures of thousands of cells nobody looks at one by one."""
 
     def describe(self, outcome: CellOutcome) -> dict[str, dg.MetadataValue | str | int | float]:
-        """Return the metadata of a cell's materialisation; numbers are plotted over the partitions by Dagster."""
+        """Return the metadata of a cell's materialisation, in the order a reader wants it: answer, pictures, details.
+
+        Numbers are plotted over the partitions by Dagster.
+        """
         metadata: dict[str, dg.MetadataValue | str | int | float] = {"status": outcome.status.value}
         if outcome.reason:
             metadata["reason"] = outcome.reason
         if outcome.statistics is not None:
             metadata["mean"] = _rounded(outcome.statistics.mean)
+        metadata |= self._pictures(outcome)
+        if outcome.statistics is not None:
             metadata["median"] = _rounded(outcome.statistics.median)
             metadata["std"] = _rounded(outcome.statistics.std)
         if outcome.standard_error is not None:
@@ -44,7 +49,7 @@ class CellDescriber:
         }
         if outcome.raster_path is not None:
             metadata["raster"] = f"{outcome.raster_path} (band {outcome.raster_band})"
-        return metadata | self._pictures(outcome)
+        return metadata
 
     def _pictures(self, outcome: CellOutcome) -> dict[str, dg.MetadataValue]:
         if self.pictures is None or outcome.raster_path is None:

@@ -43,10 +43,13 @@ def cells_failure(failures: Mapping[str, str], asked: int) -> dg.Failure:
     Retrying the step would only repeat the search: the cells stay missing, so "re-execute from failure", the sensor
     and the daily schedule ask for exactly them.
     """
+    cell, reason = next(iter(failures.items()))
     named = "\n".join(f"- `{cell}`: {reason}" for cell, reason in list(failures.items())[:NAMED_CELLS])
     more = len(failures) - NAMED_CELLS
     return dg.Failure(
-        description=f"{len(failures)} of {asked} cells could not be computed; the others are recorded.",
+        description=(
+            f"{len(failures)} of {asked} cells could not be computed; the others are recorded. First: {cell}: {reason}"
+        ),
         metadata={
             "kind": "cells failed",
             "failed_cells": dg.MetadataValue.md(named + (f"\n- and {more} more" if more > 0 else "")),
