@@ -1,4 +1,4 @@
-"""Small pictures of what was observed: sparklines as PNG and as text, thumbnails of rasters; the season plot beside them.
+"""Small pictures of what was observed: sparklines as PNG and as text, thumbnails of rasters; and the season plot.
 
 Events and terminals carry these by the hundred, so they are drawn by Pillow in about a millisecond and kept to a few
 kilobytes; only the season plot pays for matplotlib.
@@ -24,6 +24,8 @@ from farm_intel.observing.model import CellOutcome
 from farm_intel.observing.season_plot import CAUTION_FLAGS, season_plot
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from farm_intel.indices.index import SpectralIndex
     from farm_intel.indices.interpretation import ColourMap
     from farm_intel.indices.registry import IndexRegistry
@@ -166,12 +168,9 @@ def _paint(values: npt.NDArray[np.float64], colour_map: ColourMap) -> bytes:
     return _png(image, transparency=_COLOUR_STEPS)
 
 
-def _png(image: object, **options: int) -> bytes:
-    from PIL import Image
-
-    assert isinstance(image, Image.Image)
+def _png(image: Image.Image, **options: int) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True, bits=5 if False else 8, **options)
+    image.save(buffer, "PNG", optimize=True, bits=8, **options)
     return buffer.getvalue()
 
 

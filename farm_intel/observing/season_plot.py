@@ -366,4 +366,4 @@ def _source_line(series: Sequence[_Series], calendar: Sequence[CoverageDay]) -> 
 
 def _decimals(area_ha: float) -> int:
     """Return how many decimals give an area three digits."""
-    return max(0, 2 - int(math.floor(math.log10(area_ha)))) if area_ha < 100 else 0
+    return max(0, 2 - math.floor(math.log10(area_ha))) if area_ha < 100 else 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import hashlib
-import io
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -171,47 +170,6 @@ class RasterStore:
             _sync_filesystem(self.root)
         else:
             _in_threads(_flush_folder, [*parents.values(), str(self.root)])
-
-
-def thumbnail(path: Path, band: int, encoding: tuple[float, float], stops: Sequence[ColourStop]) -> bytes:
-    """Return a PNG of one band in the given colours, transparent where there is no value, at least 128 pixels wide.
-
-    Args:
-        path: the GeoTIFF.
-        band: 1-based.
-        encoding: scale and offset, value = pixel * scale + offset.
-        stops: at least two, ascending by value; linear between, clamped outside.
-
-    Raises:
-        StoreError: the file is missing or damaged.
-
-    """
-    import numpy as np
-    import rasterio
-    from PIL import Image
-    from rasterio.errors import RasterioError
-
-    try:
-        with rasterio.open(path) as source:
-            shrink = max(1, max(source.width, source.height) // 512)
-            shape = (-(-source.height // shrink), -(-source.width // shrink))
-            pixels = source.read(band, masked=True, out_shape=shape)
-    except RasterioError as error:
-        raise StoreError(f"cannot show {path.name}: {error}", hint="Run `farm-intel fsck`.") from error
-    scale, offset = encoding
-    values = pixels.filled(0) * scale + offset
-    places = [value for value, _ in stops]
-    image = np.empty((*values.shape, 4), np.uint8)
-    for channel in range(3):
-        image[..., channel] = np.rint(np.interp(values, places, [colour[channel] for _, colour in stops]))
-    image[..., 3] = np.where(np.ma.getmaskarray(pixels), 0, 255)
-    picture = Image.fromarray(image)
-    factor = -(-128 // max(picture.width, 1))
-    if factor > 1:
-        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    target = io.BytesIO()
-    picture.save(target, "PNG")
-    return target.getvalue()
 
 
 def _write(name: str, content: bytes, *, flush: bool) -> None:

@@ -52,7 +52,8 @@ def catalog(dialect: str = "planetary-computer", **changes: Any) -> StacCatalog:
 def scene(base: str = HOST) -> Scene:
     item = make_item("S2B_MSIL2A_20260104T074101_R092_T37MBV_20260104T101010", "2026-01-04T07:41:01Z")
     item["assets"] = {key: {"href": f"{base}/{key}.tif"} for key in ("B04", "B08", "SCL")}
-    parsed = scene_from_item(item, profile("planetary-computer", "sentinel-2-l2a"), "https://h/item.json", provider="stac")
+    row = profile("planetary-computer", "sentinel-2-l2a")
+    parsed = scene_from_item(item, row, "https://h/item.json", provider="stac")
     assert isinstance(parsed, Scene)
     return parsed
 

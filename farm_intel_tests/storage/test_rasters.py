@@ -11,11 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from farm_intel.domain.batches import RASTER_NODATA
 from farm_intel.domain.errors import StoreError
-from farm_intel.domain.geo import PixelGrid
-from farm_intel.storage.geotiff import encode_geotiff
-from farm_intel.storage.rasters import RasterBand, RasterStore, thumbnail
+from farm_intel.storage.rasters import RasterStore
 
 
 def contents(number, size=500):
@@ -97,22 +94,3 @@ def picture(content):
     return np.asarray(image.convert("RGBA"))
 
 
-def test_thumbnail_shows_the_colours_and_leaves_holes_transparent(tmp_path):
-    data = np.array([[[0, 5000, 10_000, RASTER_NODATA]], [[0, 0, 0, 0]]], np.int16)
-    grid = PixelGrid(crs="EPSG:32633", width_px=4, height_px=1, pixel_m=10.0, west_m=0.0, north_m=0.0)
-    bands = (RasterBand(name="a", scale=1e-4, offset=0.0), RasterBand(name="b", scale=1e-4, offset=0.0))
-    path = tmp_path / "clip.tif"
-    path.write_bytes(encode_geotiff(data, grid, bands, {}))
-
-    seen = picture(thumbnail(path, 1, (1e-4, 0.0), [(0.0, (255, 0, 0)), (1.0, (0, 0, 255))]))
-
-    assert seen.shape == (32, 128, 4)
-    assert [tuple(seen[0, x]) for x in (0, 32, 64)] == [(255, 0, 0, 255), (128, 0, 128, 255), (0, 0, 255, 255)]
-    assert seen[0, 96, 3] == 0
-
-
-def test_thumbnail_of_a_damaged_file_is_a_typed_error(tmp_path):
-    (tmp_path / "clip.tif").write_bytes(b"II*\0 no")
-
-    with pytest.raises(StoreError, match="cannot show"):
-        thumbnail(tmp_path / "clip.tif", 1, (1.0, 0.0), [(0.0, (0, 0, 0)), (1.0, (1, 1, 1))])
