@@ -18,6 +18,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -134,6 +135,26 @@ def expected_previews() -> Iterator[None]:
         warnings.simplefilter("ignore", dg.PreviewWarning)
         warnings.simplefilter("ignore", dg.BetaWarning)
         yield
+
+
+def checked_partitions(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, name: str, partitions: Collection[str]
+) -> set[str]:
+    """Return those of the partitions whose newest materialisation has a finished check of that name; one query."""
+    if not partitions:
+        return set()
+    done = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+    found = instance.event_log_storage.get_asset_check_partition_info(
+        [dg.AssetCheckKey(asset_key, name)], partition_keys=list(partitions)
+    )
+    return {
+        info.partition_key
+        for info in found
+        if info.partition_key is not None
+        and info.latest_execution_status in done
+        and info.latest_materialization_storage_id is not None
+        and info.latest_target_materialization_storage_id == info.latest_materialization_storage_id
+    }
 
 
 def partitioned_check(

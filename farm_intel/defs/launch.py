@@ -16,6 +16,7 @@ import dagster as dg
 from farm_intel.defs import compat
 from farm_intel.defs.blocks import Cell, RowRun, pack_days, plan_runs
 from farm_intel.defs.build import build_definitions
+from farm_intel.defs.cell_quality import CHECK_NAME
 from farm_intel.defs.due import COHORT_TAG, DAYS_TAG
 from farm_intel.defs.groups import AssetGroup, asset_groups
 from farm_intel.defs.jobs import cells_run_config, observe_run_config
@@ -117,7 +118,7 @@ def launch_on(
     """Materialise what is missing or stale in a block of cells (everything with `force`), run by run, in this process.
 
     It can be stopped at any time: each cell is stored and recorded on its own, and the next call asks the store
-    again. Cells that are stored but have no event (the process died in between) are recorded as well.
+    again. Cells that are stored but lack an event or its check (the process died in between) are recorded as well.
 
     Raises:
         TransientError: the catalogue does not answer.
@@ -212,7 +213,7 @@ def _due_cells(
     farm_ids: tuple[str, ...],
     instance: dg.DagsterInstance,
 ) -> dict[date, tuple[str, ...]]:
-    """Return day -> farms to run: missing or stale in the store, or stored without an event; all with `force`."""
+    """Return day -> farms to run: missing or stale in the store, or stored without event and check; all with `force`."""
     sync_farm_partitions(instance, group.dimension, container.farms.list(cohort=group.cohort))
     due = container.observing.due(
         provider=request.provider,
@@ -250,7 +251,7 @@ def _stored(
 def _unrecorded(
     group: AssetGroup, stored: Mapping[ObservationKey, ObservationStatus], instance: dg.DagsterInstance
 ) -> set[Cell]:
-    """Return stored cells without a materialisation: the process died between storing and recording."""
+    """Return stored cells without a materialisation or its check: the process died between storing and recording."""
     missing: set[Cell] = set()
     by_slug: dict[str, list[ObservationKey]] = defaultdict(list)
     for key, status in stored.items():
@@ -259,7 +260,7 @@ def _unrecorded(
     for slug, keys in by_slug.items():
         for chunk in batched(keys, EVENT_QUERY_CELLS):
             names = {partition_key(key.solar_day, key.farm_id): key for key in chunk}
-            recorded = compat.materialization_ids(instance, group.asset_key(slug), names)
+            recorded = compat.checked_partitions(instance, group.asset_key(slug), CHECK_NAME, names)
             missing |= {(key.solar_day, key.farm_id) for name, key in names.items() if name not in recorded}
     return missing
 

@@ -40,6 +40,19 @@ def test_a_cell_check_counts_as_current_for_its_partition(tmp_path):
         assert set(check_partitions(instance, "stac", "ndvi").values()) == {"SUCCEEDED"}
 
 
+def test_a_check_is_there_until_a_newer_materialisation_lacks_one(tmp_path):
+    made = installation(days=[DAY])
+    with instance_in(tmp_path / "d") as instance:
+        sync(instance, made)
+        run_range(instance, made, "2026-05-01|f00", "2026-05-01|f01")
+        key, cells = dg.AssetKey(["stac", "ndvi"]), ["2026-05-01|f00", "2026-05-01|f01", "2026-05-01|f02"]
+
+        assert compat.checked_partitions(instance, key, "quality", cells) == set(cells[:2])
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=cells[0]))
+        assert compat.checked_partitions(instance, key, "quality", cells) == {cells[1]}
+        assert compat.checked_partitions(instance, key, "quality", []) == set()
+
+
 def test_a_requested_backfill_targets_exactly_the_cells_and_counts_as_in_flight(tmp_path):
     made = installation(days=[DAY])
     with instance_in(tmp_path / "d") as instance:
