@@ -213,7 +213,7 @@ def _due_cells(
     farm_ids: tuple[str, ...],
     instance: dg.DagsterInstance,
 ) -> dict[date, tuple[str, ...]]:
-    """Return day -> farms to run: missing or stale in the store, or stored without event and check; all with `force`."""
+    """Return day -> farms to run: missing or stale in the store, or stored but not recorded; all with `force`."""
     sync_farm_partitions(instance, group.dimension, container.farms.list(cohort=group.cohort))
     due = container.observing.due(
         provider=request.provider,
