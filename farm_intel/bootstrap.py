@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from pydantic import ValidationError
 
@@ -32,6 +32,16 @@ if TYPE_CHECKING:
     from farm_intel.storage.farms import SqlFarmStore
     from farm_intel.storage.observations import SqlObservationStore
     from farm_intel.storage.rasters import RasterStore
+
+
+class FarmFileReading(TypedDict, total=False):
+    """How a farm file is to be understood; the fields of storage's FarmFileOptions, which says what they mean."""
+
+    id_column: str
+    layer: str
+    crs: str
+    slugify_ids: bool
+    number_features: bool
 
 
 class Container:
@@ -214,8 +224,12 @@ class Container:
 
         return sparkline_text(values)
 
-    def read_farm_file(self, path: Path, *, id_column: str | None = None) -> FarmFile:
+    def read_farm_file(self, path: Path, **reading: Unpack[FarmFileReading]) -> FarmFile:
         """Return the farms a file holds and what is rejected, by this installation's limits.
+
+        Args:
+            path: the file.
+            reading: how to understand what the file does not say itself.
 
         Raises:
             BadRequestError: the file cannot be read at all.
@@ -227,7 +241,7 @@ class Container:
         limits = FarmLimits(
             max_vertices=self.settings.max_boundary_vertices, max_area_ha=self.settings.max_farm_area_ha
         )
-        return read_farm_file(path, limits, FarmFileOptions(id_column=id_column or ""))
+        return read_farm_file(path, limits, FarmFileOptions(**reading))
 
     def import_farms(self, drafts: Sequence[FarmDraft]) -> ImportReport:
         """Store farms, deal new ones into cohorts and return what changed."""
@@ -288,6 +302,11 @@ def container_from_environment() -> Container:
 
     """
     return Container(load_settings())
+
+
+def unknown_variables() -> list[str]:
+    """Return environment variables that look like settings and are none."""
+    return Settings.unknown_variables()
 
 
 def load_settings(**overrides: object) -> Settings:

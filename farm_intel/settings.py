@@ -120,6 +120,12 @@ class Settings(BaseSettings):
         path = Path(os.environ.get("FARM_INTEL_CONFIG", "farm_intel.toml"))
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path))
 
+    @classmethod
+    def unknown_variables(cls) -> list[str]:
+        """Return environment variables that look like settings and are none: a misspelt one changes nothing."""
+        known = {f"FARM_INTEL_{name.upper()}" for name in cls.model_fields} | {"FARM_INTEL_CONFIG"}
+        return sorted(name for name in os.environ if name.startswith("FARM_INTEL_") and name not in known)
+
     @property
     def resolved_database_url(self) -> str:
         """The store's URL, SQLite under `home` by default."""

@@ -6,10 +6,32 @@ Exit codes: 0 success, 1 failure, 2 bad usage. A user's mistake never shows a tr
 from __future__ import annotations
 
 import sys
+import tempfile
+import traceback
+from types import TracebackType
 
 from farm_intel.cli.app import run
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    sys.excepthook = tell_of_a_defect
     sys.exit(run(sys.argv[1:]))
+
+
+def tell_of_a_defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say in one message that the program is at fault, and keep the traceback in a file for a report.
+
+    Whatever is expected has become a message before; only defects of our own arrive here.
+    """
+    text = "".join(traceback.format_exception(kind, error, trace))
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="farm-intel-", suffix=".txt", delete=False) as file:
+            file.write(text)
+    except OSError:  # no room for a file: better a traceback than nothing to report
+        sys.stderr.write(text)
+        return
+    sys.stderr.write(
+        f"farm-intel: a defect of farm-intel: {kind.__name__}: {error}. Please report it with {file.name}; "
+        "what was finished is stored.\n"
+    )

@@ -69,4 +69,8 @@ def run(arguments: Sequence[str]) -> int:
     except FarmIntelError as error:
         click.echo(f"farm-intel: {error}", err=True)
         return BAD_USAGE if isinstance(error, BadRequestError) else FAILURE
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        click.echo(f"farm-intel: {what}. Check the path, its permissions and the free space.", err=True)
+        return FAILURE
     return code if isinstance(code, int) else SUCCESS

@@ -10,7 +10,7 @@ from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
-from farm_intel.bootstrap import Container, container_from_environment
+from farm_intel.bootstrap import Container, container_from_environment, unknown_variables
 from farm_intel.domain.errors import FarmIntelError, NotConfiguredError
 from farm_intel.domain.geo import union_bbox
 from farm_intel.domain.scenes import SceneQuery
@@ -34,8 +34,8 @@ def diagnose() -> list[Finding]:
     try:
         container = container_from_environment()
     except NotConfiguredError as error:
-        return [*findings, Finding(check="settings", result="wrong", detail=str(error), advice="see docs/settings.md")]
-    findings.append(Finding(check="settings", result="fine", detail=f"home {container.settings.home}"))
+        return [*findings, Finding(check="settings", result="wrong", detail=error.message, advice=error.hint)]
+    findings.append(_settings(container))
     checks = (_disk, _store, _farms, _indices, _catalogue, _extras)
     return [*findings, *(_guarded(check, container) for check in checks)]
 
@@ -47,9 +47,26 @@ def _guarded(check: Callable[[Container], Finding], container: Container) -> Fin
         return Finding(
             check=check.__name__.strip("_"),
             result="wrong",
-            detail=str(error),
+            detail=error.message,
             advice=error.hint or "fix what the detail names and run doctor again",
         )
+    except OSError as error:
+        return Finding(
+            check=check.__name__.strip("_"),
+            result="wrong",
+            detail=f"{error.filename or container.settings.home}: {error.strerror or error}",
+            advice="check the path and its permissions, or point FARM_INTEL_HOME elsewhere",
+        )
+
+
+def _settings(container: Container) -> Finding:
+    unknown = unknown_variables()
+    return Finding(
+        check="settings",
+        result="note" if unknown else "fine",
+        detail=f"home {container.settings.home}" + (f"; ignored: {', '.join(unknown)}" if unknown else ""),
+        advice="no setting has such a name, see docs/settings.md" if unknown else "",
+    )
 
 
 def _installation() -> Iterator[Finding]:
@@ -113,7 +130,14 @@ def _catalogue(container: Container) -> Finding:
             advice="set FARM_INTEL_STAC_URL to an API root or a catalog.json; `farm-intel demo` brings its own",
         )
     farms = container.farms.list()
-    provider = container.providers["stac"]
+    if container.settings.provider not in container.providers:
+        return Finding(
+            check="catalogue",
+            result="wrong",
+            detail=f"no provider {container.settings.provider!r}",
+            advice=f"set FARM_INTEL_PROVIDER to one of {', '.join(container.providers)}",
+        )
+    provider = container.providers[container.settings.provider]
     if not farms:
         return Finding(check="catalogue", result="note", detail="not asked: there are no farms to ask for")
     today = container.observing.clock.now().date()

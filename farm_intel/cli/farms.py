@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import click
 
-from farm_intel.bootstrap import container_from_environment
+from farm_intel.bootstrap import FarmFileReading, container_from_environment
 from farm_intel.cli.output import emit, format_option
 from farm_intel.domain.errors import BadRequestError, FarmIntelError
 from farm_intel.domain.farms import Farm
@@ -32,16 +32,20 @@ def farms() -> None:
 
 @farms.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--id-column", help="Column that holds the farm id, where it is not one of the usual names.")
+@click.option("--id-column", default="", help="Column that holds the farm id, where it is not one of the usual names.")
+@click.option("--layer", default="", help="Layer to read, of a file with several.")
+@click.option("--crs", default="", help="CRS of a file that names none, e.g. EPSG:3794.")
+@click.option("--slugify-ids", is_flag=True, help="Replace characters an id may not have by '-'.")
+@click.option("--number-features", is_flag=True, help="Number the farms of a file without ids in the file's order.")
 @click.option("--dry-run", is_flag=True, help="Read and judge the file, change nothing.")
-def import_farms(file: Path, *, id_column: str | None, dry_run: bool) -> None:
+def import_farms(file: Path, *, dry_run: bool, **reading: Unpack[FarmFileReading]) -> None:
     """Import farms from GeoJSON, GeoParquet (fiboa too), GeoPackage or a zipped shapefile, in any CRS.
 
     Features that cannot be farms are named with the reason and left out; the others are imported. A farm that is
     known already gets a new boundary version if its boundary differs.
     """
     container = container_from_environment()
-    contents = container.read_farm_file(file, id_column=id_column)
+    contents = container.read_farm_file(file, **reading)
     for note in contents.notes:
         click.echo(f"note: {note}", err=True)
     for rejection in contents.rejections:
@@ -54,8 +58,11 @@ def import_farms(file: Path, *, id_column: str | None, dry_run: bool) -> None:
     report = container.import_farms(contents.farms)
     click.echo(
         f"{len(report.added)} farms added, {len(report.updated)} with a new boundary, "
-        f"{len(report.unchanged)} unchanged, {len(contents.rejections)} rejected.",
+        f"{len(report.edited)} with other attributes, {len(report.unchanged)} unchanged, "
+        f"{len(contents.rejections)} rejected.",
     )
+    if report.reactivated:
+        click.echo(f"{len(report.reactivated)} of them had been removed and are observed again.")
     if contents.rejections:
         raise click.exceptions.Exit(1)
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 
+from farm_intel.domain.errors import BadRequestError
+
 Row = Mapping[str, Any]
 
 format_option = click.option(
@@ -41,6 +43,17 @@ class Day(click.ParamType[date]):
 
 
 DAY = Day()
+
+
+def check_range(start: date | None, end: date | None) -> None:
+    """Refuse a range that is upside down, which would otherwise look like an empty store.
+
+    Raises:
+        BadRequestError: the range is upside down.
+
+    """
+    if start is not None and end is not None and end < start:
+        raise BadRequestError(f"the range ends on {end}, before it starts on {start}", hint="Exchange the two.")
 
 
 def split_list(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from farm_intel.bootstrap import container_from_environment
-from farm_intel.cli.output import DAY, progress_bar, split_list
+from farm_intel.cli.output import DAY, check_range, progress_bar, split_list
 from farm_intel.domain.errors import BadRequestError, UnknownNameError
 
 
@@ -25,7 +25,11 @@ def export(
     """Write observations as GeoParquet, one row each, with the farm's boundary as geometry."""
     if target.suffix != ".parquet":
         raise BadRequestError(f"{target}: the export is GeoParquet", hint="Use a name that ends in .parquet.")
+    check_range(start, end)
     container = container_from_environment()
+    for farm_id in farm_ids:
+        container.farms.get(farm_id)
+    container.registry.select(indices)
     count = container.export_observations(target, farm_ids=farm_ids, indices=indices, start=start, end=end)
     click.echo(f"{count} observations written to {target}")
 
@@ -40,6 +44,7 @@ def cube(*, farm_id: str, indices: tuple[str, ...], start: date, end: date, targ
     """Write an analyst's cube of one farm (time, y, x; one variable per index) as Zarr, read by stackstac."""
     if target.suffix != ".zarr":
         raise BadRequestError(f"{target}: the cube is Zarr", hint="Use a name that ends in .zarr.")
+    check_range(start, end)
     container = container_from_environment()
     slugs = indices or container.settings.asset_indices
     with progress_bar("cube") as progress:
@@ -57,6 +62,7 @@ def plot(*, farm_id: str, slug: str, start: date | None, end: date | None, targe
     """Draw a farm's season: every number with its uncertainty, and every day without one with its reason."""
     if target.suffix != ".png":
         raise BadRequestError(f"{target}: the plot is a PNG", hint="Use a name that ends in .png.")
+    check_range(start, end)
     container = container_from_environment()
     picture = container.season_plot(farm_id, slug, start=start, end=end)
     target.write_bytes(picture)

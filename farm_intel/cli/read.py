@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from farm_intel.bootstrap import container_from_environment
-from farm_intel.cli.output import DAY, emit, format_option
+from farm_intel.cli.output import DAY, check_range, emit, format_option
 from farm_intel.domain.observations import STATISTICS, Observation
 
 OBSERVATION_COLUMNS = (
@@ -39,6 +39,7 @@ def observations(
     *, farm_id: str | None, slug: str | None, start: date | None, end: date | None, output_format: str
 ) -> None:
     """Print stored observations; cells without a number say why."""
+    check_range(start, end)
     container = container_from_environment()
     if farm_id:
         container.farms.get(farm_id)
@@ -120,6 +121,7 @@ CSV_COLUMNS = (
 @format_option
 def calendar(*, farm_id: str, start: date | None, end: date | None, provider: str | None, output_format: str) -> None:
     """Print a farm's observation calendar: each day that was asked for, what came, what did not and why."""
+    check_range(start, end)
     container = container_from_environment()
     container.farms.get(farm_id)
     rows = [

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from farm_intel.bootstrap import Container
-from farm_intel.cli.output import DAY, split_list
+from farm_intel.cli.output import DAY, check_range, split_list
 from farm_intel.domain.errors import BadRequestError, UnknownNameError
 from farm_intel.observing.model import ObserveRequest
 
@@ -38,8 +38,7 @@ def days_between(start: date, end: date) -> tuple[date, ...]:
         BadRequestError: the range is upside down.
 
     """
-    if end < start:
-        raise BadRequestError(f"--to {end} is before --from {start}")
+    check_range(start, end)
     return tuple(start + timedelta(days=n) for n in range((end - start).days + 1))
 
 

@@ -27,10 +27,17 @@ class FarmIntelError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @property
+    def message(self) -> str:
+        """What happened, on one line and without the hint; libraries end their lines where they like."""
+        return " ".join(super().__str__().split())
+
     def __str__(self) -> str:
         """Return the message, followed by what to do next."""
-        message = super().__str__()
-        return f"{message} {self.hint}".strip()
+        message = self.message
+        if not self.hint:
+            return message
+        return f"{message}{'' if message.endswith(('.', '!', '?')) else '.'} {self.hint}".strip()
 
 
 class PermanentError(FarmIntelError):

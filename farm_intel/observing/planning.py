@@ -97,7 +97,8 @@ def find_scenes(
         )
         answer = catalog.search(query)
         found.requests += answer.requests
-        found.problems.extend(answer.problems)
+        # Groups ask the same catalogue; a damaged item is one problem, however many groups meet it.
+        found.problems.extend(problem for problem in answer.problems if problem not in found.problems)
         _assign(found, members, answer.scenes, wanted)
     return found
 

@@ -121,7 +121,10 @@ class StacHttp(StacApiIO):
         try:
             answer = self.session.request(verb, href, headers=headers, timeout=self.timeout, **payload)  # type: ignore[arg-type]  # json or params
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-            raise TransientError(f"{href} did not answer: {error}") from error
+            raise TransientError(
+                f"{href} did not answer: {error}",
+                hint="Check FARM_INTEL_STAC_URL and the network, or try again later.",
+            ) from error
         except requests.RequestException as error:
             raise NotConfiguredError(f"{href} cannot be asked: {error}", hint="Check FARM_INTEL_STAC_URL.") from error
         if not answer.ok:

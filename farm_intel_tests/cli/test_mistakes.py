@@ -1,0 +1,140 @@
+"""What goes wrong at an operator's hands: said in one message that names the thing, never as a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from farm_intel.domain.errors import FarmIntelError
+
+Cli = Callable[..., tuple[int, str, str]]
+BLOCK = ("--from", "2026-01-04", "--to", "2026-01-24")
+
+
+def test_a_hint_is_a_sentence_of_its_own_and_a_librarys_lines_become_one() -> None:
+    assert str(FarmIntelError("no farm x", hint="See y.")) == "no farm x. See y."
+    assert str(FarmIntelError("no farm x.", hint="See y.")) == "no farm x. See y."
+    assert str(FarmIntelError("refused:\n\tthe server  is away\n")) == "refused: the server is away"
+
+
+@pytest.mark.parametrize("command", [("farms", "list"), ("demo",), ("accuracy",), ("up",), ("fsck",)])
+def test_a_home_that_cannot_be_made_is_named(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    file = tmp_path / "a-file"
+    file.touch()
+    monkeypatch.setenv("FARM_INTEL_HOME", str(file))
+
+    code, _, err = cli(*command)
+
+    assert code == 1
+    assert str(file) in err
+    assert "permissions" in err
+
+
+def test_doctor_reports_an_unusable_home_and_goes_on(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a-file"
+    file.touch()
+    monkeypatch.setenv("FARM_INTEL_HOME", str(file))
+
+    code, out, _ = cli("doctor", "--format", "json")
+
+    found = {row["check"]: row for row in json.loads(out)}
+    assert code == 1
+    assert found["disk"]["result"] == found["store"]["result"] == "wrong"
+    assert found["indices"]["result"] == "fine"
+
+
+def test_doctor_names_variables_that_are_no_settings(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FARM_INTEL_STAC_URI", "misspelt")
+
+    code, out, _ = cli("doctor", "--format", "json")
+
+    settings = next(row for row in json.loads(out) if row["check"] == "settings")
+    assert code == 0
+    assert settings["result"] == "note"
+    assert "FARM_INTEL_STAC_URI" in settings["detail"]
+
+
+def test_doctor_names_a_provider_that_is_none(installed: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FARM_INTEL_PROVIDER", "mars")
+
+    code, out, _ = installed("doctor", "--format", "json")
+
+    catalogue = next(row for row in json.loads(out) if row["check"] == "catalogue")
+    assert code == 1
+    assert "mars" in catalogue["detail"]
+    assert "stac" in catalogue["what to do"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("observations", "--from", "2026-02-01", "--to", "2026-01-01"), "before it starts"),
+        (("calendar", "--farm", "F001", "--from", "2026-02-01", "--to", "2026-01-01"), "before it starts"),
+        (("backfill", "--from", "2026-02-01", "--to", "2026-01-01"), "before it starts"),
+        (("export", "--to", "x.parquet", "--from", "2026-02-01", "--until", "2026-01-01"), "before it starts"),
+        (("export", "--to", "x.parquet", "--farms", "ghost"), "ghost"),
+        (("export", "--to", "x.parquet", "--indices", "ndvy"), "ndvi"),
+        (("backfill", "--provider", "mars", *BLOCK), "mars"),
+        (("backfill", "--farms", "ghost", *BLOCK), "ghost"),
+    ],
+)
+def test_an_empty_answer_is_never_given_to_a_wrong_question(
+    installed: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    code, out, err = installed(*arguments)
+
+    assert code == 2
+    assert out == ""
+    assert words in err
+    assert not (tmp_path / "x.parquet").exists()
+
+
+def test_every_option_an_import_message_names_exists(cli: Cli, tmp_path: Path) -> None:
+    square = {"type": "Polygon", "coordinates": [[[36, -1], [36.01, -1], [36.01, -0.99], [36, -0.99], [36, -1]]]}
+    features = [{"type": "Feature", "properties": {"who": f"a/{n}"}, "geometry": square} for n in range(2)]
+    path = tmp_path / "fields.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+    refused = cli("farms", "import", str(path))
+    numbered = cli("farms", "import", str(path), "--number-features")
+    slugged = cli("farms", "import", str(path), "--id-column", "who", "--slugify-ids")
+
+    assert refused[0] == 2
+    assert {word for word in ("--id-column", "--number-features") if word in refused[2]} == {
+        "--id-column",
+        "--number-features",
+    }
+    assert (numbered[0], slugged[0]) == (0, 0)
+    ids = {row["farm_id"] for row in json.loads(cli("farms", "list", "--format", "json")[1])}
+    assert ids == {"fields-1", "fields-2", "a-0", "a-1"}
+
+
+def test_a_defect_of_ours_is_one_message_and_a_file() -> None:
+    """In a process of its own: the hook is the process's."""
+    program = (
+        "import sys, farm_intel.cli as cli\n"
+        "def defective(arguments): raise ZeroDivisionError('by nought')\n"
+        "cli.run = defective\n"
+        "cli.main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True, env=dict(os.environ)
+    )
+    words = ended.stderr.split()
+    kept = Path(next(word for word in words if word.endswith(".txt;")).rstrip(";"))
+
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "by nought" in ended.stderr
+    assert "ZeroDivisionError" in kept.read_text()
+    kept.unlink()
