@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from pydantic import ValidationError
 
 from farm_intel.domain.errors import BadRequestError, NotConfiguredError
-from farm_intel.domain.ports import Clock
+from farm_intel.domain.ports import Clock, Progress
 from farm_intel.domain.quality import QualityRule
 from farm_intel.settings import Settings
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from farm_intel.engine.pipeline import EngineOptions, SceneMajorEngine
     from farm_intel.indices.registry import IndexRegistry
+    from farm_intel.observing.cube import CubeReport
     from farm_intel.observing.pictures import CellPictures
     from farm_intel.observing.service import ImageryProvider, ObservingService
     from farm_intel.providers.stac.catalog import StacCatalog
@@ -270,6 +271,28 @@ class Container:
 
         wanted = ExportFilter(farm_ids=farm_ids or None, indices=indices or None, start=start, end=end)
         return export_geoparquet(self.observations, path, wanted)
+
+    def write_cube(
+        self, farm_id: str, slugs: Sequence[str], *, start: date, end: date, target: Path, progress: Progress
+    ) -> CubeReport:
+        """Write an analyst's cube of one farm as Zarr.
+
+        Raises:
+            BadRequestError: no usable scene, or the days are upside down.
+
+        """
+        from farm_intel.observing.cube import write_cube
+
+        provider = self.providers[self.settings.provider]
+        return write_cube(
+            target,
+            farm=self.farms.get(farm_id),
+            scenes=self.observing.scenes_over(farm_id, start=start, end=end, provider=provider.name),
+            indices=self.registry.select(slugs),
+            profile=provider.profile,
+            refresh=provider.catalog.refresh,
+            progress=progress,
+        )
 
     def stac_item(self, farm_id: str, day: date, provider: str) -> dict[str, Any] | None:
         """Return the STAC item of a farm's raster on a day, or None where there is none."""

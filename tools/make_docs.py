@@ -78,7 +78,7 @@ def cli_page() -> str:
         "`farm-intel COMMAND --help` says the same. Exit codes: 0 success, 1 failure, 2 bad usage.",
         "Generated from `farm_intel/cli/` by `make docs`.",
     ]
-    context = click.Context(app, info_name="farm-intel")
+    context = click.Context(app, info_name="farm-intel", help_option_names=["-h", "--help"])
     for name in app.list_commands(context):
         command = app.get_command(context, name)
         if command is not None:

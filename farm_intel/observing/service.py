@@ -6,7 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from farm_intel.domain.batches import FarmDayBatch, FarmShape, ReadCounters, SceneDay
@@ -189,6 +189,20 @@ class ObservingService:
             scene_set_hash=_scene_set_hashes(plan.found),
             problems=tuple(str(problem) for problem in plan.found.problems),
         )
+
+    def scenes_over(self, farm_id: str, *, start: date, end: date, provider: str) -> list[Scene]:
+        """Return the scenes whose footprint may show a farm, from start to end, both included.
+
+        Raises:
+            BadRequestError: the days are upside down.
+
+        """
+        if end < start:
+            raise BadRequestError(f"the last day {end} is before the first, {start}")
+        source = self.providers[provider]
+        days = [start + timedelta(days=n) for n in range((end - start).days + 1)]
+        found = find_scenes(source.catalog, source.profile, [self.farms.get(farm_id)], days, frozenset())
+        return [found.scenes[scene_id] for scene_id in sorted({s for ids in found.by_cell.values() for s in ids})]
 
     def explain(self, request: ObserveRequest) -> Explanation:
         """Return what the request would read and cost, reading no pixels."""
