@@ -163,6 +163,7 @@ def fingerprint_cells(
     """
     fingerprints: dict[ObservationKey, str] = {}
     versions = {scene_id: scene.version_text for scene_id, scene in found.scenes.items()}
+    formulas = [(index.slug, f"|{index.slug}@{index.formula_version}".encode()) for index in indices]
     for (day, farm_id), scene_ids in found.by_cell.items():
         inputs = "|".join(
             [
@@ -173,12 +174,12 @@ def fingerprint_cells(
             ],
         ).encode()
         shared = hashlib.sha256(inputs)
-        for index in indices:
+        for slug, formula in formulas:
             digest = shared.copy()
-            digest.update(f"|{index.slug}@{index.formula_version}".encode())
+            digest.update(formula)
             key = ObservationKey(
                 farm_id=farm_id,
-                index=index.slug,
+                index=slug,
                 provider=request.provider,
                 collection=request.collection,
                 solar_day=day,
