@@ -13,11 +13,11 @@ from benchmarks.ours import OURS
 from benchmarks.peers import PEERS
 from benchmarks.records import Records
 
-TOLERANCE = {"same": 1e-6, "whole": 5e-4, "centre": 0.1}
+TOLERANCE = {"same": 1e-6, "whole": 5e-3, "centre": 0.1}
 """Largest difference of a mean that the pixel rules explain.
 
-`same`: our own paths. `whole`: exactextract asked for pixels wholly inside; the two differ where a corner grazes a
-pixel by less than a millionth, one pixel in or out. `centre`: pixels whose centre is inside, edge pixels included.
+`same`: our own paths. `whole`: exactextract asked for pixels wholly inside; the two differ where a pixel is inside but
+for a rounding error (exactextract says 0.99999988 of it is): one pixel in or out of a dozen, at 20 m. `centre`: pixels whose centre is inside, edge pixels included.
 Cells for which our purity ladder had to take edge pixels (clouds left fewer than ten whole ones) follow another rule
 than any peer's and are counted, not compared.
 """

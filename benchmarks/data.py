@@ -231,7 +231,7 @@ def _write_cog(path: Path, values: npt.NDArray[Any], pixel_m: int) -> None:
 
 
 def _item(day: date, base: str) -> dict[str, Any]:
-    """Return a STAC item as Earth Search v1 writes it: offset already removed, and said so by the flag."""
+    """Return a STAC item as Earth Search v1 writes it: the offset is removed, flagged so, and declared all the same."""
     from pyproj import Transformer
 
     to_degrees = Transformer.from_crs(EPSG, 4326, always_xy=True)
@@ -272,7 +272,7 @@ def _asset(key: str, href: str) -> dict[str, Any]:
     pixel_m = 10 if key in BANDS_10M else 20
     band = {"nodata": 0, "data_type": "uint8" if key == "scl" else "uint16", "spatial_resolution": pixel_m}
     if key != "scl":
-        band |= {"scale": 0.0001, "offset": 0}
+        band |= {"scale": 0.0001, "offset": -0.1}
     return {
         "href": href,
         "type": "image/tiff; application=geotiff; profile=cloud-optimized",

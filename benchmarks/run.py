@@ -1,6 +1,6 @@
 """Runs the benchmark: makes the data, measures every case in a fresh process, judges and reports.
 
-python -m benchmarks.run [--full] [--only REGEX] [--data FOLDER] [--results FOLDER]
+python -m benchmarks.run [--full] [--only REGEX] [--rounds N] [--data FOLDER] [--results FOLDER]
 """
 
 from __future__ import annotations
@@ -134,6 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--full", action="store_true", help="every peer at every size; takes hours")
     parser.add_argument("--only", default="", help="regular expression over contender names")
+    parser.add_argument("--rounds", type=int, default=3, help="repeat judged cases at most so often")
     parser.add_argument("--data", type=Path, default=HERE / "data", help="folder for the generated data (3 GB)")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     options = parser.parse_args()
@@ -142,7 +143,11 @@ def main() -> None:
     means = data.folder / "means"
     shutil.rmtree(means, ignore_errors=True)
     means.mkdir()
-    wanted = [(case, rounds) for case, rounds in cases(full=options.full) if re.search(options.only, case.contender)]
+    wanted = [
+        (case, min(rounds, options.rounds))
+        for case, rounds in cases(full=options.full)
+        if re.search(options.only, case.contender)
+    ]
     most = max(rounds for _, rounds in wanted)
     about = {"about": _machine() | {"compression": data.compression()}}
     lines = [json.dumps(about)]
