@@ -186,6 +186,6 @@ def _plot(path: Path, records: Records) -> None:
         axis.set_title("local disk" if via == "local" else "range server, 30 ms latency")
         axis.grid(visible=True, which="both", alpha=0.2)
     axes[0].set_ylabel("CPU per farm-date, ms (five indices)")
-    axes[0].legend(fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
