@@ -327,9 +327,9 @@ def container_from_environment() -> Container:
     return Container(load_settings())
 
 
-def unknown_variables() -> list[str]:
-    """Return environment variables that look like settings and are none."""
-    return Settings.unknown_variables()
+def ignored_inputs() -> list[str]:
+    """Return what was meant as a setting and is none: misspelt variables, a settings file that is not there."""
+    return Settings.ignored_inputs()
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -343,10 +343,16 @@ def load_settings(**overrides: object) -> Settings:
         return Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic itself
     except ValidationError as error:
         problems = "; ".join(
-            f"FARM_INTEL_{'_'.join(str(part) for part in e['loc']).upper()}: {e['msg']} (got {e['input']!r})"
+            f"FARM_INTEL_{'_'.join(str(part) for part in e['loc']).upper()}: "
+            f"{'there is no such setting' if e['type'] == 'extra_forbidden' else e['msg']} (got {e['input']!r})"
             for e in error.errors()
         )
         raise NotConfiguredError(f"settings: {problems}", hint="`docs/settings.md` lists them all.") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise NotConfiguredError(
+            f"the settings file cannot be read: {error}",
+            hint="FARM_INTEL_CONFIG, or farm_intel.toml here, should hold `name = value` lines.",
+        ) from error
 
 
 def settings_from_file(path: Path) -> Settings:
@@ -358,6 +364,6 @@ def settings_from_file(path: Path) -> Settings:
     """
     try:
         values = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise NotConfiguredError(f"{path}: {error}", hint="It should hold `name = value` lines.") from error
     return load_settings(**values)

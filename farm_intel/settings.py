@@ -121,10 +121,16 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path))
 
     @classmethod
-    def unknown_variables(cls) -> list[str]:
-        """Return environment variables that look like settings and are none: a misspelt one changes nothing."""
+    def ignored_inputs(cls) -> list[str]:
+        """Return what was meant as a setting and is none: misspelt variables, a settings file that is not there."""
         known = {f"FARM_INTEL_{name.upper()}" for name in cls.model_fields} | {"FARM_INTEL_CONFIG"}
-        return sorted(name for name in os.environ if name.startswith("FARM_INTEL_") and name not in known)
+        ignored = sorted(name for name in os.environ if name.startswith("FARM_INTEL_") and name not in known)
+        config = os.environ.get("FARM_INTEL_CONFIG", "")
+        return (
+            [*ignored, f"FARM_INTEL_CONFIG={config} (no such file)"]
+            if config and not Path(config).is_file()
+            else ignored
+        )
 
     @property
     def resolved_database_url(self) -> str:

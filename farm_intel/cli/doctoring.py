@@ -10,7 +10,7 @@ from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
-from farm_intel.bootstrap import Container, container_from_environment, unknown_variables
+from farm_intel.bootstrap import Container, container_from_environment, ignored_inputs
 from farm_intel.domain.errors import FarmIntelError, NotConfiguredError
 from farm_intel.domain.geo import union_bbox
 from farm_intel.domain.scenes import SceneQuery
@@ -60,12 +60,12 @@ def _guarded(check: Callable[[Container], Finding], container: Container) -> Fin
 
 
 def _settings(container: Container) -> Finding:
-    unknown = unknown_variables()
+    ignored = ignored_inputs()
     return Finding(
         check="settings",
-        result="note" if unknown else "fine",
-        detail=f"home {container.settings.home}" + (f"; ignored: {', '.join(unknown)}" if unknown else ""),
-        advice="no setting has such a name, see docs/settings.md" if unknown else "",
+        result="note" if ignored else "fine",
+        detail=f"home {container.settings.home}" + (f"; without effect: {', '.join(ignored)}" if ignored else ""),
+        advice="docs/settings.md lists the settings" if ignored else "",
     )
 
 

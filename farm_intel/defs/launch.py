@@ -329,7 +329,7 @@ def _execute(
     )
     if watch.error is not None:
         raise watch.error
-    if result.dagster_run.status is dg.DagsterRunStatus.CANCELED:
+    if _was_stopped(result):
         raise KeyboardInterrupt
     if not result.success and result.run_id not in watch.failed_runs:
         raise StoreError(
@@ -337,6 +337,14 @@ def _execute(
             hint="The run's page in the Dagster UI (`farm-intel up`) has the traceback.",
         )
     return result.run_id
+
+
+def _was_stopped(result: dg.ExecuteInProcessResult) -> bool:
+    """Return whether a signal ended the run; Dagster calls it failed where nobody asked it for a termination."""
+    if result.dagster_run.status is dg.DagsterRunStatus.CANCELED:
+        return True
+    errors = (getattr(event.event_specific_data, "error", None) for event in result.all_events if event.is_failure)
+    return any(error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__ for error in errors)
 
 
 def _summary(

@@ -60,6 +60,7 @@ def test_doctor_names_variables_that_are_no_settings(cli: Cli, monkeypatch: pyte
     assert code == 0
     assert settings["result"] == "note"
     assert "FARM_INTEL_STAC_URI" in settings["detail"]
+    assert "none.toml (no such file)" in settings["detail"]
 
 
 def test_doctor_names_a_provider_that_is_none(installed: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +72,28 @@ def test_doctor_names_a_provider_that_is_none(installed: Cli, monkeypatch: pytes
     assert code == 1
     assert "mars" in catalogue["detail"]
     assert "stac" in catalogue["what to do"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"ui_port = \n", "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"ui_prot = 3000\n", "there is no such setting"),
+        (b"ui_port = 'x'\n", "FARM_INTEL_UI_PORT"),
+    ],
+)
+def test_a_settings_file_with_a_mistake_is_refused(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, words: str
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    monkeypatch.setenv("FARM_INTEL_CONFIG", str(path))
+
+    code, _, err = cli("farms", "list")
+
+    assert code == 1
+    assert words in err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import date, timedelta
 
 import dagster as dg
@@ -62,6 +63,26 @@ def test_only_days_with_something_due_make_runs_and_a_second_call_makes_none(ins
     assert steps.steps[-1] == (24, 24)
     assert (second.runs, second.computed, second.up_to_date) == (0, 0, 24)
     assert len(materialized(instance, "stac", "ndvi")) == 12
+
+
+def test_a_signal_stops_it_as_the_operator_meant_and_the_next_call_goes_on(instance):
+    """Dagster itself calls such a run failed."""
+
+    class Impatient(Steps):
+        def advance(self, done, total, detail):
+            super().advance(done, total, detail)
+            if done == 3:
+                signal.raise_signal(signal.SIGINT)
+
+    made = installation(days=[D1, D2])
+
+    with pytest.raises(KeyboardInterrupt):
+        launch_on(instance, made, block(made), progress=Impatient())
+    rest = launch_on(instance, made, block(made))
+
+    assert rest.by_status == {ObservationStatus.OBSERVED: 24}
+    assert rest.failures == {}
+    assert len(materialized(instance, "stac", "ndvi")) == len(materialized(instance, "stac", "evi")) == 12
 
 
 def test_one_farm_over_a_season_is_one_run_of_the_cells_job(instance):
