@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import traceback
+from pathlib import Path
 from types import TracebackType
 
 from farm_intel.cli.app import run
@@ -28,10 +29,11 @@ def tell_of_a_defect(kind: type[BaseException], error: BaseException, trace: Tra
     try:
         with tempfile.NamedTemporaryFile("w", prefix="farm-intel-", suffix=".txt", delete=False) as file:
             file.write(text)
-    except OSError:  # no room for a file: better a traceback than nothing to report
-        sys.stderr.write(text)
-        return
+        where = file.name
+    except OSError:  # no room for a file: the place in the program is better than nothing to report
+        frame = traceback.extract_tb(trace)[-1]
+        where = f"{Path(frame.filename).name} line {frame.lineno}"
     sys.stderr.write(
-        f"farm-intel: a defect of farm-intel: {kind.__name__}: {error}. Please report it with {file.name}; "
-        "what was finished is stored.\n"
+        f"farm-intel: a defect of farm-intel: {kind.__name__}: {' '.join(str(error).split())}. "
+        f"Please report it with {where}; what was finished is stored.\n"
     )

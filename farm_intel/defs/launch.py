@@ -4,7 +4,8 @@
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from itertools import batched
@@ -104,7 +105,7 @@ def launch_block(
     container: FarmIntel, request: ObserveRequest, *, dagster_home: Path, progress: Progress | None = None
 ) -> LaunchSummary:
     """Backfill on the instance whose dagster.yaml lies in `dagster_home`; see launch_on."""
-    with compat.open_instance(dagster_home) as instance:
+    with _ledger_errors(dagster_home), compat.open_instance(dagster_home) as instance:
         return launch_on(instance, container, request, progress=progress)
 
 
@@ -148,8 +149,22 @@ def enqueue_block(
     container: FarmIntel, request: ObserveRequest, *, dagster_home: Path
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Ask the daemon of the instance in `dagster_home` for a block; see enqueue_on."""
-    with compat.open_instance(dagster_home) as instance:
+    with _ledger_errors(dagster_home), compat.open_instance(dagster_home) as instance:
         return enqueue_on(instance, container, request)
+
+
+@contextmanager
+def _ledger_errors(dagster_home: Path) -> Iterator[None]:
+    """Tell a refusal of Dagster's own database as ours would be told."""
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except DBAPIError as error:
+        raise StoreError(
+            f"Dagster's history in {dagster_home} cannot be read or written: {error.orig}.",
+            hint="Check its disk and permissions, or its database; what was stored is kept.",
+        ) from error
 
 
 def enqueue_on(

@@ -9,8 +9,8 @@ import dagster as dg
 import pytest
 
 from farm_intel.defs.build import build_definitions
-from farm_intel.defs.launch import enqueue_on, launch_on
-from farm_intel.domain.errors import TransientError
+from farm_intel.defs.launch import enqueue_on, launch_block, launch_on
+from farm_intel.domain.errors import StoreError, TransientError
 from farm_intel.domain.observations import ObservationStatus
 from farm_intel.observing.model import ObserveRequest
 from farm_intel_tests.defs.harness import instance_in, materializations, materialized
@@ -83,6 +83,16 @@ def test_a_signal_stops_it_as_the_operator_meant_and_the_next_call_goes_on(insta
     assert rest.by_status == {ObservationStatus.OBSERVED: 24}
     assert rest.failures == {}
     assert len(materialized(instance, "stac", "ndvi")) == len(materialized(instance, "stac", "evi")) == 12
+
+
+def test_a_refusal_of_dagsters_own_database_is_told_as_one(tmp_path):
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    (tmp_path / "history").mkdir()
+    (tmp_path / "history" / "runs.db").write_text("this is no database, whatever its name says" * 30)
+    made = installation(days=[D1])
+
+    with pytest.raises(StoreError, match="Dagster's history"):
+        launch_block(made, block(made), dagster_home=tmp_path)
 
 
 def test_one_farm_over_a_season_is_one_run_of_the_cells_job(instance):
