@@ -137,10 +137,18 @@ def purity(coverage: npt.NDArray[np.uint8], ratios: npt.NDArray[np.int64]) -> np
     out = np.zeros(coverage.shape, np.uint8)
     for j in range(ratios.size):
         ratio = ratios[j]
+        bit = np.uint8(1 << j)
         for row in range(0, coverage.shape[0], ratio):
             for col in range(0, coverage.shape[1], ratio):
-                if np.all(coverage[row : row + ratio, col : col + ratio] == WHOLE):
-                    out[row : row + ratio, col : col + ratio] |= np.uint8(1 << j)
+                # plain loops: slicing and np.all would allocate for every pixel
+                whole = True
+                for a in range(row, row + ratio):
+                    for b in range(col, col + ratio):
+                        whole = whole and coverage[a, b] == WHOLE
+                if whole:
+                    for a in range(row, row + ratio):
+                        for b in range(col, col + ratio):
+                            out[a, b] |= bit
     return out
 
 

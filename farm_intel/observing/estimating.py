@@ -31,7 +31,9 @@ def explain_plan(plan: ObservePlan, summaries: Sequence[PlanSummary]) -> Explana
     blocks = sum(summary.blocks for summary in summaries)
     requests = sum(summary.requests for summary in summaries)
     cpu_seconds = blocks * CPU_SECONDS_PER_BLOCK + plan.to_compute * CPU_SECONDS_PER_CELL
-    open_per_day = Counter(key.solar_day for key in plan.fingerprints if key not in plan.up_to_date)
+    done_per_day = Counter(day for day, _, _ in plan.up_to_date)
+    cells_per_day = Counter(day for day, _ in plan.fingerprints)
+    indices = len(plan.request.indices)
     return Explanation(
         provider=plan.request.provider,
         collection=plan.request.collection,
@@ -39,7 +41,7 @@ def explain_plan(plan: ObservePlan, summaries: Sequence[PlanSummary]) -> Explana
         days_asked=len(plan.request.days),
         days_with_scenes=len({day for day, _ in plan.found.by_cell}),
         scenes=len({scene_id for ids in plan.found.by_cell.values() for scene_id in ids}),
-        cells=len(plan.fingerprints),
+        cells=plan.cells,
         cells_up_to_date=len(plan.up_to_date),
         cells_to_compute=plan.to_compute,
         blocks=blocks,
@@ -53,7 +55,8 @@ def explain_plan(plan: ObservePlan, summaries: Sequence[PlanSummary]) -> Explana
             *(f"problem: {problem}" for problem in plan.found.problems[:20]),
         ),
         per_day=tuple(
-            (day, _scenes_on(plan, day), open_per_day[day]) for day in sorted({day for day, _ in plan.found.by_cell})
+            (day, _scenes_on(plan, day), cells_per_day[day] * indices - done_per_day[day])
+            for day in sorted({day for day, _ in plan.found.by_cell})
         ),
     )
 

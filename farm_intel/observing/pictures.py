@@ -70,7 +70,7 @@ def sparkline_text(values: Sequence[float | None], display_range: tuple[float, f
 
 
 def sparkline_png(
-    observations: Sequence[Observation], index: SpectralIndex, *, width_px: int = 260, height_px: int = 56
+    observations: Sequence[Observation], index: SpectralIndex, *, width_px: int = 280, height_px: int = 64
 ) -> bytes | None:
     """Return the series as a small PNG in the index's colours, the last value written beside it.
 
@@ -87,7 +87,7 @@ def sparkline_png(
     means = np.array([o.statistics.mean for o in seen if o.statistics is not None])
     days = np.array([o.key.solar_day.toordinal() for o in seen], np.float64)
     scale, pad, words_px = _SUPERSAMPLING, 5, 46
-    low, high = min(index.display_range[0], means.min()), max(index.display_range[1], means.max())
+    low, high = _sparkline_range(means, index.display_range)
     x = (pad + (days - days[0]) / max(days[-1] - days[0], 1.0) * (width_px - 2 * pad - words_px)) * scale
     y = (height_px - pad - (means - low) / (high - low) * (height_px - 2 * pad)) * scale
     colours = index.colour_map.rgb(means)
@@ -107,7 +107,14 @@ def sparkline_png(
     words = ImageDraw.Draw(small)
     font = ImageFont.load_default(size=14)
     words.text((width_px - words_px + 4, height_px / 2), f"{means[-1]:.2f}", _INK, font, anchor="lm")
-    return _png(small.quantize(32, dither=Image.Dither.NONE))
+    return _png(small.quantize(64, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
+
+
+def _sparkline_range(means: npt.NDArray[np.float64], display_range: tuple[float, float]) -> tuple[float, float]:
+    """Return the values' own range, at least a third of the display range, so that noise stays small."""
+    low, high = float(means.min()), float(means.max())
+    lacking = max(0.0, (display_range[1] - display_range[0]) / 3 - (high - low))
+    return low - lacking / 2, high + lacking / 2
 
 
 def thumbnail(
@@ -127,7 +134,7 @@ def thumbnail(
 
     """
     import rasterio
-    from rasterio.errors import RasterioError, RasterioIOError
+    from rasterio.errors import RasterioError
 
     png = b""
     try:
@@ -143,7 +150,7 @@ def thumbnail(
                 png = _paint(values, colour_map)
                 if len(png) <= max_bytes:
                     break
-    except (RasterioIOError, RasterioError, IndexError) as error:
+    except (RasterioError, OSError, IndexError) as error:
         raise StoreError(f"raster {raster_path.name}, band {band}, cannot be drawn: {error}") from error
     return png
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from farm_intel.domain.farms import Farm
 from farm_intel.domain.geo import union_bbox
-from farm_intel.domain.observations import ObservationKey, ObservationStatus
+from farm_intel.domain.observations import ObservationStatus
 from farm_intel.domain.ports import ObservationStore, SceneCatalog
 from farm_intel.domain.products import CollectionProfile
 from farm_intel.domain.scenes import Scene, SceneProblem, SceneQuery, solar_day, solar_hours
@@ -28,6 +28,12 @@ FOOTPRINT_MARGIN_DEG = 0.02
 
 RETRIED_STATUSES = frozenset({ObservationStatus.PROVIDER_FAILED})
 """Stored cells that are computed again although nothing changed: the world may have been mended."""
+
+
+type FarmDay = tuple[date, str]
+"""Solar day and farm id."""
+type Cell = tuple[date, str, str]
+"""Solar day, farm id and index slug."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,15 +65,27 @@ class ObservePlan:
     request: ObserveRequest
     farms: Mapping[str, Farm]
     found: FarmScenes
-    fingerprints: Mapping[ObservationKey, str]
-    """Every cell with a scene over the farm."""
-    up_to_date: frozenset[ObservationKey]
+    fingerprints: Mapping[FarmDay, tuple[str, ...]]
+    """Every farm and day with a scene: one fingerprint per index, in the request's order."""
+    up_to_date: frozenset[Cell]
     tasks: tuple[Task, ...]
+
+    @property
+    def cells(self) -> int:
+        """Number of cells with a scene over the farm."""
+        return len(self.fingerprints) * len(self.request.indices)
 
     @property
     def to_compute(self) -> int:
         """Number of cells that will be computed."""
-        return len(self.fingerprints) - len(self.up_to_date)
+        return self.cells - len(self.up_to_date)
+
+    def open_farm_days(self) -> list[FarmDay]:
+        """Return the farms and days with at least one cell to compute."""
+        if not self.up_to_date:
+            return list(self.fingerprints)
+        slugs = self.request.indices
+        return [cell for cell in self.fingerprints if any((*cell, slug) not in self.up_to_date for slug in slugs)]
 
 
 def find_scenes(
@@ -143,54 +161,41 @@ def _in_footprint(scene: Scene, boundaries: npt.NDArray[np.object_]) -> npt.NDAr
 
 
 def fingerprint_cells(
-    request: ObserveRequest,
     farms: Mapping[str, Farm],
     found: FarmScenes,
     profile: CollectionProfile,
     indices: Sequence[SpectralIndex],
     rules: str,
-) -> dict[ObservationKey, str]:
-    """Return the input fingerprint of every cell that has a scene.
+) -> dict[FarmDay, tuple[str, ...]]:
+    """Return the input fingerprints of every farm and day that has a scene, one per index in their order.
 
     Args:
-        request: the block that is asked for.
-        farms: by id.
+        farms: by id; their boundaries are inputs.
         found: scenes per cell.
         profile: its version is an input.
         indices: their formula versions are inputs.
         rules: text of the engine and quality options that change numbers.
 
     """
-    fingerprints: dict[ObservationKey, str] = {}
     versions = {scene_id: scene.version_text for scene_id, scene in found.scenes.items()}
-    formulas = [(index.slug, f"|{index.slug}@{index.formula_version}".encode()) for index in indices]
-    for (day, farm_id), scene_ids in found.by_cell.items():
-        inputs = "|".join(
-            [
-                *(versions[scene_id] for scene_id in scene_ids),
-                farms[farm_id].boundary_hash,
-                f"{profile.dialect}/{profile.collection}@{profile.version}",
-                rules,
-            ],
-        ).encode()
-        shared = hashlib.sha256(inputs)
-        for slug, formula in formulas:
+    formulas = [f"|{index.slug}@{index.formula_version}".encode() for index in indices]
+    product = f"{profile.dialect}/{profile.collection}@{profile.version}"
+    fingerprints: dict[FarmDay, tuple[str, ...]] = {}
+    for cell, scene_ids in found.by_cell.items():
+        seen = [versions[scene_id] for scene_id in scene_ids]
+        shared = hashlib.sha256("|".join([*seen, farms[cell[1]].boundary_hash, product, rules]).encode())
+        prints = []
+        for formula in formulas:
             digest = shared.copy()
             digest.update(formula)
-            key = ObservationKey(
-                farm_id=farm_id,
-                index=slug,
-                provider=request.provider,
-                collection=request.collection,
-                solar_day=day,
-            )
-            fingerprints[key] = digest.hexdigest()[:32]
+            prints.append(digest.hexdigest()[:32])
+        fingerprints[cell] = tuple(prints)
     return fingerprints
 
 
 def up_to_date_cells(
-    request: ObserveRequest, fingerprints: Mapping[ObservationKey, str], store: ObservationStore
-) -> frozenset[ObservationKey]:
+    request: ObserveRequest, fingerprints: Mapping[FarmDay, tuple[str, ...]], store: ObservationStore
+) -> frozenset[Cell]:
     """Return the cells whose stored fingerprint equals today's inputs and whose answer is final."""
     if request.force or not fingerprints:
         return frozenset()
@@ -202,26 +207,27 @@ def up_to_date_cells(
         start=min(request.days),
         end=max(request.days),
     )
+    place = {slug: i for i, slug in enumerate(request.indices)}
     return frozenset(
-        key
-        for key, fingerprint in fingerprints.items()
-        if key in stored and stored[key][0] == fingerprint and stored[key][1] not in RETRIED_STATUSES
+        (key.solar_day, key.farm_id, key.index)
+        for key, (fingerprint, status) in stored.items()
+        if status not in RETRIED_STATUSES
+        and (prints := fingerprints.get((key.solar_day, key.farm_id))) is not None
+        and prints[place[key.index]] == fingerprint
     )
 
 
-def make_tasks(fingerprints: Iterable[ObservationKey], done: frozenset[ObservationKey]) -> tuple[Task, ...]:
+def make_tasks(farm_days: Iterable[FarmDay], slugs: Sequence[str], done: frozenset[Cell]) -> tuple[Task, ...]:
     """Group open cells into the fewest engine calls: equal index sets, then equal farm sets, then days ascending."""
-    open_indices: dict[tuple[date, str], set[str]] = defaultdict(set)
-    for key in fingerprints:
-        if key not in done:
-            open_indices[key.solar_day, key.farm_id].add(key.index)
     farms_of: dict[tuple[date, tuple[str, ...]], list[str]] = defaultdict(list)
-    for (day, farm_id), slugs in open_indices.items():
-        farms_of[day, tuple(sorted(slugs))].append(farm_id)
+    for day, farm_id in farm_days:
+        missing = tuple(slug for slug in slugs if (day, farm_id, slug) not in done) if done else tuple(slugs)
+        if missing:
+            farms_of[day, missing].append(farm_id)
     days_of: dict[tuple[tuple[str, ...], tuple[str, ...]], list[date]] = defaultdict(list)
-    for (day, slugs_key), farm_ids in farms_of.items():
-        days_of[slugs_key, tuple(sorted(farm_ids))].append(day)
+    for (day, missing), farm_ids in farms_of.items():
+        days_of[missing, tuple(sorted(farm_ids))].append(day)
     return tuple(
-        Task(indices=slugs, farm_ids=farm_ids, days=tuple(sorted(days)))
-        for (slugs, farm_ids), days in sorted(days_of.items(), key=lambda item: min(item[1]))
+        Task(indices=missing, farm_ids=farm_ids, days=tuple(sorted(days)))
+        for (missing, farm_ids), days in sorted(days_of.items(), key=lambda item: min(item[1]))
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 
 from farm_intel.domain.errors import BadRequestError
 from farm_intel.domain.farms import Farm
-from farm_intel.domain.observations import CoverageDay, Flag, Observation, ObservationStatus
+from farm_intel.domain.observations import CoverageDay, Flag, Observation, ObservationKey, ObservationStatus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +101,8 @@ def season_plot(
         _draw_series(main, line, index, colour)
     _draw_time(main, lanes, series, holes, farm)
     _draw_lanes(lanes, holes)
-    _draw_words(figure, main, series, index, farm, calendar)
+    sources = {_label(o.key) for o in observations} | {_label(day) for day in calendar}
+    _draw_words(figure, main, series, index, farm, sources)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=image_format, dpi=_DPI, facecolor="white")
     return buffer.getvalue()
@@ -112,11 +112,15 @@ def _series(observations: Iterable[Observation]) -> list[_Series]:
     groups: dict[str, list[Observation]] = defaultdict(list)
     for observation in observations:
         if observation.status is ObservationStatus.OBSERVED and observation.statistics is not None:
-            groups[f"{observation.key.collection} ({observation.key.provider})"].append(observation)
+            groups[_label(observation.key)].append(observation)
     return [
         _Series(label, tuple(sorted(members, key=lambda o: o.key.solar_day)))
         for label, members in sorted(groups.items())
     ]
+
+
+def _label(of: ObservationKey | CoverageDay) -> str:
+    return f"{of.collection} ({of.provider})"
 
 
 def _holes(observations: Iterable[Observation], calendar: Iterable[CoverageDay]) -> dict[ObservationStatus, list[date]]:
@@ -162,10 +166,7 @@ def _canvas(holes: Mapping[ObservationStatus, list[date]]) -> tuple[Figure, Axes
 
 def _draw_scale(main: Axes, strip: Axes, index: SpectralIndex, series: Sequence[_Series]) -> None:
     """Draw what the values mean: the colour strip with its ticks, and the states' limits across the picture."""
-    low, high = index.display_range
-    if series:
-        low = min(low, *(min(line.values("p10")) for line in series))
-        high = max(high, *(max(line.values("p90")) for line in series))
+    low, high = _value_span(index, series)
     main.set_ylim(low, high)
     strip.set_ylim(low, high)
     levels = np.linspace(low, high, 256)
@@ -201,10 +202,23 @@ def _draw_scale(main: Axes, strip: Axes, index: SpectralIndex, series: Sequence[
             )
 
 
+def _value_span(index: SpectralIndex, series: Sequence[_Series]) -> tuple[float, float]:
+    """Return the display range, widened to hold the data; for an index nobody interpreted, the data's own range."""
+    low, high = index.display_range
+    if not series:
+        return low, high
+    lowest = min(min(line.values("p10")) for line in series)
+    highest = max(max(line.values("p90")) for line in series)
+    if index.interpretation is None:
+        margin = 0.08 * (highest - lowest) or 0.01 * (high - low)
+        return lowest - margin, highest + margin
+    return min(low, lowest), max(high, highest)
+
+
 def _draw_series(main: Axes, line: _Series, index: SpectralIndex, colour: str) -> None:
     for run in _runs(line):
         main.fill_between(
-            run.days, run.values("p10"), run.values("p90"), color=colour, alpha=0.13, linewidth=0, zorder=2
+            run.days, run.values("p10"), run.values("p90"), color=colour, alpha=0.17, linewidth=0, zorder=2
         )
         means = np.array(run.values("mean"))
         errors = 2 * np.array([o.standard_error or 0.0 for o in run.observations])
@@ -267,7 +281,7 @@ def _draw_time(
         )
     margin = max((last - first).days * 0.02, 2.0)
     main.set_xlim(date2num(first) - margin, date2num(last) + margin)
-    locator = AutoDateLocator(minticks=4, maxticks=12)
+    locator = AutoDateLocator(minticks=5, maxticks=14)
     lanes.xaxis.set_major_locator(locator)
     lanes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     lanes.xaxis.get_offset_text().set(fontsize=9.5, color=_INK)
@@ -295,7 +309,7 @@ def _draw_words(
     series: Sequence[_Series],
     index: SpectralIndex,
     farm: Farm,
-    calendar: Sequence[CoverageDay],
+    sources: Iterable[str],
 ) -> None:
     height = float(figure.get_size_inches()[1])
     left = 0.42 / _WIDTH_IN
@@ -306,7 +320,7 @@ def _draw_words(
     facts += [f"planted {farm.planting_date:%Y-%m-%d}"] if farm.planting_date else []
     figure.text(left, 1 - 0.66 / height, "  ·  ".join(facts), fontsize=10, color=_QUIET, va="center")
     _draw_legend(main, series)
-    figure.text(left, 0.17 / height, _source_line(series, calendar), fontsize=8, color=_QUIET, va="center")
+    figure.text(left, 0.17 / height, _source_line(series, sources), fontsize=8, color=_QUIET, va="center")
     if not series:
         main.text(
             0.5,
@@ -326,10 +340,15 @@ def _draw_legend(main: Axes, series: Sequence[_Series]) -> None:
 
     handles: list[Any] = []
     if len(series) > 1:
-        handles += [
+        lines = [
             Line2D([], [], color=colour, label=line.label)
             for line, colour in zip(series, _cycle(len(series)), strict=True)
         ]
+        main.add_artist(
+            main.legend(
+                handles=lines, loc="upper right", fontsize=8.5, labelcolor=_INK, framealpha=0.9, edgecolor=_GRID
+            )
+        )
     flags = {flag for line in series for o in line.observations for flag in o.flags}
     dot: dict[str, Any] = {"linestyle": "none", "marker": "o", "markeredgecolor": _INK, "markersize": 6}
     if series:
@@ -338,7 +357,7 @@ def _draw_legend(main: Axes, series: Sequence[_Series]) -> None:
         handles.append(Line2D([], [], markerfacecolor="white", label=", ".join(careful), **dot))
     if series:
         handles.append(Patch(color=_LINES[0], alpha=0.5, linewidth=0, label="mean ± 2 standard errors"))
-        handles.append(Patch(color=_LINES[0], alpha=0.15, linewidth=0, label="spread in the field (p10 to p90)"))
+        handles.append(Patch(color=_LINES[0], alpha=0.2, linewidth=0, label="spread in the field (p10 to p90)"))
         main.legend(
             handles=handles,
             loc="lower left",
@@ -353,17 +372,19 @@ def _draw_legend(main: Axes, series: Sequence[_Series]) -> None:
         )
 
 
-def _source_line(series: Sequence[_Series], calendar: Sequence[CoverageDay]) -> str:
+def _source_line(series: Sequence[_Series], sources: Iterable[str]) -> str:
+    """Return where the numbers come from; where there are none, who was asked."""
     parts = []
     for line in series:
         gsd_m = Counter(o.gsd_m for o in line.observations).most_common(1)[0][0]
         pixels = f", {gsd_m:g} m pixels" if gsd_m else ""
-        parts.append(f"{line.label}{pixels}, {len(line.days)} days with a number")
-    if not parts:
-        parts = sorted({f"{day.collection} ({day.provider})" for day in calendar}) or ["no source"]
-    return "Source: " + "; ".join(parts) + ". Days are solar days. Standard errors assume independent pixels."
+        days = f"{len(line.days)} day{'s' * (len(line.days) != 1)} with a number"
+        parts.append(f"{line.label}{pixels}, {days}")
+    parts = parts or sorted(sources)
+    more = " Standard errors assume independent pixels." if len(parts) == 1 else ""
+    return f"Source: {'; '.join(parts)}. Days are solar days.{more}"
 
 
 def _decimals(area_ha: float) -> int:
-    """Return how many decimals give an area three digits."""
-    return max(0, 2 - math.floor(math.log10(area_ha))) if area_ha < 100 else 0
+    """Return how many decimals an area of this size deserves."""
+    return 2 if area_ha < 10 else 1 if area_ha < 100 else 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from farm_intel.domain.batches import FarmDayBatch, FarmShape, ReadCounters, SceneDay
 from farm_intel.domain.errors import BadRequestError, CellsFailedError, UnknownNameError
 from farm_intel.domain.farms import Farm
-from farm_intel.domain.observations import CoverageDay, Observation, ObservationKey, ObservationStatus
+from farm_intel.domain.observations import CoverageDay, Observation, ObservationStatus
 from farm_intel.domain.ports import Clock, FarmStore, ObservationStore, Progress, SceneCatalog
 from farm_intel.domain.products import CollectionProfile
 from farm_intel.domain.publication import Publication
@@ -114,7 +114,7 @@ class ObservingService:
         bands = {name for index in indices for name in index.resolve_bands(provider.profile.bands).values()}
         bands.add(provider.profile.mask.band)
         found = find_scenes(provider.catalog, provider.profile, list(farms.values()), request.days, frozenset(bands))
-        fingerprints = fingerprint_cells(request, farms, found, provider.profile, indices, self.rules_text)
+        fingerprints = fingerprint_cells(farms, found, provider.profile, indices, self.rules_text)
         done = up_to_date_cells(request, fingerprints, self.store)
         return ObservePlan(
             request=request,
@@ -122,7 +122,7 @@ class ObservingService:
             found=found,
             fingerprints=fingerprints,
             up_to_date=done,
-            tasks=make_tasks(fingerprints, done),
+            tasks=make_tasks(fingerprints, request.indices, done),
         )
 
     def observe(
@@ -139,7 +139,7 @@ class ObservingService:
         """
         plan = self.plan(request)
         self.store.record_days(self._empty_days(plan))
-        total = len(plan.fingerprints)
+        total = plan.cells
         done = 0
         for outcome in self._stored(plan):
             done += 1
@@ -178,7 +178,7 @@ class ObservingService:
         )
         plan = self.plan(request)
         self.store.record_days(self._empty_days(plan))
-        open_cells = {(key.solar_day, key.farm_id) for key in plan.fingerprints if key not in plan.up_to_date}
+        open_cells = set(plan.open_farm_days())
         by_day: dict[date, list[str]] = defaultdict(list)
         for farm_id in request.farm_ids:
             for day in request.days:
@@ -246,7 +246,7 @@ class ObservingService:
             end=max(request.days),
         )
         for row in rows:
-            if row.key in plan.up_to_date:
+            if (row.key.solar_day, row.key.farm_id, row.key.index) in plan.up_to_date:
                 yield stored_outcome(row)
 
     def _engine_inputs(
@@ -273,6 +273,7 @@ class ObservingService:
         request = plan.request
         provider = self._provider(request)
         days, shapes, indices = self._engine_inputs(plan, task)
+        places = [request.indices.index(slug) for slug in task.indices]
         batches = self.engine().run(
             days,
             shapes,
@@ -289,18 +290,7 @@ class ObservingService:
                 judgement=judge(batch, self.rule),
                 encodings=tuple(index.encoding for index in indices),
                 fingerprints=tuple(
-                    tuple(
-                        plan.fingerprints[
-                            ObservationKey(
-                                farm_id=farm_id,
-                                index=slug,
-                                provider=request.provider,
-                                collection=request.collection,
-                                solar_day=batch.solar_day,
-                            )
-                        ]
-                        for slug in batch.indices
-                    )
+                    tuple(plan.fingerprints[batch.solar_day, farm_id][place] for place in places)
                     for farm_id in batch.farm_ids
                 ),
                 boundary_versions={farm_id: plan.farms[farm_id].boundary_version for farm_id in batch.farm_ids},
