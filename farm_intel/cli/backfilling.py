@@ -37,5 +37,5 @@ def run_backfill(container: Container, request: ObserveRequest, progress: Progre
         up_to_date=launched.up_to_date,
         runs=launched.runs,
         failures=launched.failures,
-        notes=launched.notes,
+        notes=(*launched.notes, *container.observing.problems[:5]),
     )

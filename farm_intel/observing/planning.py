@@ -46,6 +46,8 @@ class FarmScenes:
     missed: set[tuple[date, str]] = field(default_factory=set)
     """(day, farm_id) with a scene whose box covers the farm but whose swath does not."""
     problems: list[SceneProblem] = field(default_factory=list)
+    unread: list[SceneProblem] = field(default_factory=list)
+    """Items that could not become scenes at all: what they show, and when, is not known."""
     requests: int = 0
 
 
@@ -117,6 +119,7 @@ def find_scenes(
         found.requests += answer.requests
         # Groups ask the same catalogue; a damaged item is one problem, however many groups meet it.
         found.problems.extend(problem for problem in answer.problems if problem not in found.problems)
+        found.unread.extend(problem for problem in answer.problems if problem not in found.unread)
         _assign(found, members, answer.scenes, wanted)
     return found
 

@@ -22,6 +22,7 @@ from farm_intel.observing.estimating import explain_plan
 from farm_intel.observing.model import CellOutcome, Explanation, ObserveRequest
 from farm_intel.observing.outcomes import computed_outcomes, stored_outcome
 from farm_intel.observing.planning import (
+    FarmDay,
     FarmScenes,
     ObservePlan,
     Task,
@@ -97,6 +98,8 @@ class ObservingService:
     """Options of the engine that change numbers; part of every fingerprint."""
     counters: ReadCounters = field(default_factory=ReadCounters)
     """What the last run read."""
+    problems: tuple[str, ...] = ()
+    """What the last plan found wrong with items of the catalogue."""
 
     def plan(self, request: ObserveRequest) -> ObservePlan:
         """Resolve a request against catalogue and store, reading no pixels.
@@ -114,6 +117,7 @@ class ObservingService:
         bands = {name for index in indices for name in index.resolve_bands(provider.profile.bands).values()}
         bands.add(provider.profile.mask.band)
         found = find_scenes(provider.catalog, provider.profile, list(farms.values()), request.days, frozenset(bands))
+        self.problems = tuple(dict.fromkeys(str(problem) for problem in found.problems))
         fingerprints = fingerprint_cells(farms, found, provider.profile, indices, self.rules_text)
         done = up_to_date_cells(request, fingerprints, self.store)
         return ObservePlan(
@@ -311,23 +315,31 @@ class ObservingService:
                 cell = (day, farm_id)
                 if cell in plan.found.by_cell or day >= now.date():
                     continue
-                outside = cell in plan.found.missed
+                status, reason = self._why_empty(plan, cell)
                 rows.append(
                     CoverageDay(
                         farm_id=farm_id,
                         provider=request.provider,
                         collection=request.collection,
                         solar_day=day,
-                        status=ObservationStatus.OUTSIDE_FOOTPRINT if outside else ObservationStatus.NO_ACQUISITION,
-                        reason=(
-                            "a scene of the tile was taken, its swath misses the farm"
-                            if outside
-                            else f"no {request.collection} scene over the farm in the catalogue"
-                        ),
+                        status=status,
+                        reason=reason,
                         recorded_at=now,
                     ),
                 )
         return rows
+
+    def _why_empty(self, plan: ObservePlan, cell: FarmDay) -> tuple[ObservationStatus, str]:
+        """Return why a farm has no scene on a day; items that cannot be read leave that open."""
+        if cell in plan.found.missed:
+            return ObservationStatus.OUTSIDE_FOOTPRINT, "a scene of the tile was taken, its swath misses the farm"
+        if plan.found.unread:
+            return (
+                ObservationStatus.PROVIDER_FAILED,
+                f"{len(plan.found.unread)} items of the catalogue cannot be read, the first: {plan.found.unread[0]}",
+            )
+        collection = plan.request.collection
+        return ObservationStatus.NO_ACQUISITION, f"no {collection} scene over the farm in the catalogue"
 
 
 def _scene_set_hashes(found: FarmScenes) -> dict[date, str]:

@@ -10,11 +10,11 @@ from shapely import to_wkb
 from shapely.geometry import box
 
 from farm_intel.domain.batches import Verdict
-from farm_intel.domain.errors import BadRequestError, CellsFailedError, UnknownNameError
+from farm_intel.domain.errors import BadRequestError, CellsFailedError, SceneProblemKind, UnknownNameError
 from farm_intel.domain.geo import BBox
 from farm_intel.domain.observations import ObservationStatus
 from farm_intel.domain.quality import QualityRule
-from farm_intel.domain.scenes import Scene
+from farm_intel.domain.scenes import Scene, SceneProblem
 from farm_intel.indices.registry import load_registry
 from farm_intel.observing.model import ObserveRequest
 from farm_intel.observing.service import ImageryProvider, ObservingService
@@ -227,3 +227,17 @@ def test_unknown_names_are_told_with_what_there_is() -> None:
         world.observe(provider="other")
     with pytest.raises(BadRequestError):
         world.observe(days=())
+
+
+def test_items_that_cannot_be_read_are_not_called_no_acquisition() -> None:
+    """A dead link hides what was taken and when: the day stays open, with its reason."""
+    world = World()
+    dead = SceneProblem(scene_id="lost", kind=SceneProblemKind.NOT_FOUND, detail="the item file is not there")
+    world.catalog.problems = (dead,)
+
+    world.observe()
+    day = world.store.days["a", DAYS[1]]
+
+    assert day.status is ObservationStatus.PROVIDER_FAILED
+    assert "lost" in day.reason
+    assert world.service.problems == (str(dead),)

@@ -31,7 +31,7 @@ from farm_intel.domain.products import (
     RadiometryRule,
 )
 from farm_intel.domain.publication import Publication, PublishReceipt
-from farm_intel.domain.scenes import BandFile, Scene, SceneQuery, SceneSearch
+from farm_intel.domain.scenes import BandFile, Scene, SceneProblem, SceneQuery, SceneSearch
 
 NOW = datetime(2026, 6, 30, 12, tzinfo=UTC)
 
@@ -113,10 +113,12 @@ class FakeCatalog:
     scenes: list[Scene]
     provider: str = "stac"
     queries: list[SceneQuery] = field(default_factory=list)
+    problems: tuple[SceneProblem, ...] = ()
 
     def search(self, query: SceneQuery) -> SceneSearch:
         self.queries.append(query)
-        return SceneSearch(scenes=tuple(s for s in self.scenes if s.bbox.intersects(query.bbox)), requests=1)
+        scenes = tuple(s for s in self.scenes if s.bbox.intersects(query.bbox))
+        return SceneSearch(scenes=scenes, problems=self.problems, requests=1)
 
     def refresh(self, scene: Scene) -> Scene:
         return scene
