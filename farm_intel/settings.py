@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     """SQLAlchemy URL of the store; empty means SQLite in `home`. PostgreSQL: `postgresql+psycopg2://…`."""
     raster_root: Path | None = None
     """Folder for published rasters; empty means `home`/rasters."""
+    dagster_home: Path | None = None
+    """Folder of a Dagster instance with its own `dagster.yaml`; empty means `home`/dagster with the project's."""
     provider: str = Field(default="stac", pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """Default provider name, used where a command does not name one."""
     stac_url: str = ""

@@ -16,11 +16,19 @@ def prepare_dagster_home(container: Container) -> Path:
     """Return the folder of the installation's Dagster instance, with dagster.yaml in it.
 
     It lies under the installation's home, not in the repository: Dagster writes its history beside its configuration.
+    An operator's own instance (`FARM_INTEL_DAGSTER_HOME`, deploy/README.md) is used as it is.
 
     Raises:
-        NotConfiguredError: the project's dagster.yaml is missing.
+        NotConfiguredError: there is no dagster.yaml.
 
     """
+    own = container.settings.dagster_home
+    if own is not None:
+        if not (own / "dagster.yaml").is_file():
+            raise NotConfiguredError(
+                f"FARM_INTEL_DAGSTER_HOME={own} holds no dagster.yaml", hint="Copy deploy/dagster.prod.yaml there."
+            )
+        return own.absolute()
     source = PROJECT / "dagster.yaml"
     if not source.exists():
         raise NotConfiguredError("dagster.yaml is missing", hint="Run from a checkout of the project.")

@@ -116,6 +116,7 @@ def install_world(
         home=home,
         database_url="",
         raster_root=None,
+        dagster_home=None,
         stac_url=str(files.catalog),
         stac_dialect="earth-search",
         stac_collection="sentinel-2-l2a",

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,41 +12,14 @@ from sqlalchemy import Engine, create_engine, text
 from farm_intel.storage.database import migrate, open_database
 from farm_intel.storage.observations import SqlObservationStore
 from farm_intel.storage.rasters import RasterStore
-
-POSTGRES_BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
-
-
-def _as_postgres(*command: str) -> list[str]:
-    """PostgreSQL refuses to run as root."""
-    return ["runuser", "-u", "postgres", "--", *command] if os.geteuid() == 0 else list(command)
+from farm_intel_tests.support.postgres import private_cluster
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """Start a cluster that only this test run can reach; its durability is off, its SQL is the real one."""
-    if POSTGRES_BIN is None:
-        pytest.skip("PostgreSQL is not installed under /usr/lib/postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="farm-intel-pg-"))
-    if os.geteuid() == 0:
-        try:
-            account = pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("there is no user postgres to run the server as")
-        os.chown(folder, account.pw_uid, account.pw_gid)
-    data = folder / "data"
-    try:
-        initdb = [f"{POSTGRES_BIN}/initdb", "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "-N"]
-        subprocess.run(_as_postgres(*initdb), check=True, capture_output=True, cwd=folder)
-        options = f"-k {folder} -c listen_addresses='' -c fsync=off -c full_page_writes=off"
-        start = [f"{POSTGRES_BIN}/pg_ctl", "-D", str(data), "-o", options, "-l", f"{folder}/log", "-w", "start"]
-        subprocess.run(
-            _as_postgres(*start), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
-        )
-        yield f"postgresql://postgres@/postgres?host={folder}"
-    finally:
-        stop = [f"{POSTGRES_BIN}/pg_ctl", "-D", str(data), "-m", "immediate", "stop"]
-        subprocess.run(_as_postgres(*stop), check=False, capture_output=True, cwd=folder)
-        shutil.rmtree(folder, ignore_errors=True)
+    """Start a cluster that only this test run can reach."""
+    with private_cluster() as cluster:
+        yield cluster.url()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.xdist_group("postgresql"))])
