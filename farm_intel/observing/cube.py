@@ -34,6 +34,8 @@ MARGIN_PX = 2
 REFLECTANCE_MAX = 1.6
 """As in the engine: an input at or below 0, or above this, makes no index."""
 _PROBE_EDGE_PX = 512
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
+"""One of these files is in every Zarr, of format 3 or 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,22 @@ class CubeReport:
         return "\n".join([text, *(f"left out: {reason}" for reason in self.left_out)])
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The indices of one scene or several on the grid."""
+
+    values: xr.Dataset
+    seen: npt.NDArray[np.bool_]
+    """(y, x) True where there is data, clear or not."""
+
+    def filled_by(self, other: _Step) -> _Step:
+        """Return this step with the pixels it has no data for taken from another."""
+        import xarray as xr
+
+        here = xr.DataArray(self.seen, dims=("y", "x"))
+        return _Step(self.values.where(here, other.values), self.seen | other.seen)
+
+
 def write_cube(
     path: Path,
     *,
@@ -86,16 +104,19 @@ def write_cube(
 ) -> CubeReport:
     """Write (time, y, x) arrays of the indices over a farm's scenes as Zarr and return what was written.
 
-    One time step per solar day; scenes of one day are merged, the home tile and the newest processing first, later ones
-    fill only what earlier ones did not show. A value is NaN where the pixel is masked, an input is outside 0 to 1.6, or
-    the index leaves its valid range. The Zarr appears under its name when it is complete.
+    One time step per solar day; scenes of one day are merged, the home tile and the newest processing first. Later
+    ones fill only what earlier ones have no data for, as in the engine: a cloud is not a gap. A value is NaN where the
+    pixel is masked, an input is outside 0 to 1.6, or the index leaves its valid range. The Zarr appears under its name
+    when it is complete; a Zarr that was there before is replaced then.
 
     Raises:
-        BadRequestError: there is no usable scene over the farm.
+        BadRequestError: there is no usable scene over the farm, or something that is no Zarr has the name.
 
     """
     import xarray as xr
 
+    if path.exists() and not any((path / name).is_file() for name in _ZARR_MARKS):
+        raise BadRequestError(f"{path} exists and is no Zarr", hint="Choose another name, or move it away.")
     left_out: list[str] = []
     grid, home_tile = _home(scenes, farm, profile, refresh, left_out)
     by_day: dict[date, list[Scene]] = defaultdict(list)
@@ -103,16 +124,16 @@ def write_cube(
         by_day[solar_day(scene.acquired_at, farm.longitude_deg)].append(scene)
     steps: list[xr.Dataset] = []
     for done, day in enumerate(sorted(by_day), 1):
-        merged: xr.Dataset | None = None
+        merged: _Step | None = None
         for scene in by_day[day]:
             try:
                 step = _scene_step(refresh(scene), grid, indices, profile)
             except SceneProblemError as problem:
                 left_out.append(str(problem))
                 continue
-            merged = step if merged is None else merged.combine_first(step)
+            merged = step if merged is None else merged.filled_by(step)
         if merged is not None:
-            steps.append(merged.assign_coords(time=np.datetime64(day, "ns")).expand_dims("time"))
+            steps.append(merged.values.assign_coords(time=np.datetime64(day, "ns")).expand_dims("time"))
         progress.advance(done, len(by_day), day.isoformat())
     if not steps:
         raise _nothing(farm, profile, left_out)
@@ -205,10 +226,8 @@ def home_grid(scene: Scene, farm: Farm, profile: CollectionProfile) -> CubeGrid:
     )
 
 
-def _scene_step(
-    scene: Scene, grid: CubeGrid, indices: Sequence[SpectralIndex], profile: CollectionProfile
-) -> xr.Dataset:
-    """Return the indices of one scene as (y, x) arrays on the grid."""
+def _scene_step(scene: Scene, grid: CubeGrid, indices: Sequence[SpectralIndex], profile: CollectionProfile) -> _Step:
+    """Return the indices of one scene as (y, x) arrays on the grid, and where it has data."""
     import xarray as xr
 
     from farm_intel.engine.reflectance import decide_radiometry, resolve_radiometry
@@ -220,21 +239,22 @@ def _scene_step(
     raw = _read(scene, [*names, profile.mask.band], grid)
     reasons = profile.mask.lookup()[np.clip(raw[-1], 0, (1 << profile.mask.bits) - 1)]
     clear = reasons == PixelReason.VALID
+    seen = reasons != PixelReason.NODATA
     reflectance = {}
     for band, numbers in zip(names, raw, strict=False):
         nodata = scene.bands[band].nodata
-        seen = clear & (numbers != (profile.radiometry.nodata if nodata is None else nodata))
+        there = numbers != (profile.radiometry.nodata if nodata is None else nodata)
+        seen &= there | ~clear
         rho = numbers.astype(np.float64) * decided.bands[band].scale + decided.bands[band].offset
-        reflectance[band] = np.where(seen & (rho > 0) & (rho <= REFLECTANCE_MAX), rho, np.nan)
+        reflectance[band] = np.where(clear & there & (rho > 0) & (rho <= REFLECTANCE_MAX), rho, np.nan)
     left, _, _, top = grid.bounds
     rows, cols = grid.shape
     coordinates = {
         "y": top - (np.arange(rows) + 0.5) * grid.resolution_m,
         "x": left + (np.arange(cols) + 0.5) * grid.resolution_m,
     }
-    return xr.Dataset(
-        {index.slug: (("y", "x"), _evaluate(index, reflectance)) for index in indices}, coords=coordinates
-    )
+    values = {index.slug: (("y", "x"), _evaluate(index, reflectance)) for index in indices}
+    return _Step(xr.Dataset(values, coords=coordinates), seen)
 
 
 def _evaluate(index: SpectralIndex, reflectance: dict[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.float32]:

@@ -134,6 +134,7 @@ def thumbnail(
 
     """
     import rasterio
+    from rasterio.enums import Resampling
     from rasterio.errors import RasterioError
 
     png = b""
@@ -145,7 +146,7 @@ def thumbnail(
                 if png and shrink == 1.0:
                     continue
                 shape = (max(1, round(dataset.height / shrink)), max(1, round(dataset.width / shrink)))
-                data = dataset.read(band, out_shape=shape, masked=True, resampling=rasterio.enums.Resampling.average)
+                data = dataset.read(band, out_shape=shape, masked=True, resampling=Resampling.average)
                 values = np.ma.filled(data.astype(np.float64) * encoding.scale + encoding.offset, np.nan)
                 png = _paint(values, colour_map)
                 if len(png) <= max_bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 
@@ -108,3 +109,53 @@ def test_a_grid_off_the_multiples_of_its_resolution_is_kept(tmp_path: Path) -> N
 
     assert (float(cube.x[0]) - 529_980 - 60) % 120 == 0
     assert float(cube["ndvi"][0, 1, 1]) == pytest.approx((float(nir) - red) / (float(nir) + red), abs=1e-6)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared real imagery is not beside the repository")
+def test_a_second_tile_fills_gaps_and_not_clouds(tmp_path: Path) -> None:
+    """Where the home tile 33TWM has a masked pixel, 33TWL, which shows the same ground, must not answer for it."""
+    farm_file = tmp_path / "overlap.geojson"
+    corner = [(16.0, 46.0), (16.3, 46.0), (16.3, 46.04), (16.0, 46.04), (16.0, 46.0)]
+    farm_file.write_text(json.dumps({"type": "Polygon", "coordinates": [corner]}), "utf-8")
+    container = install(tmp_path, SHARED / "sentinel2_33T_120m" / "items", farm_file)
+    report = container.write_cube(
+        "overlap", ("ndvi",), start=date(2023, 8, 10), end=date(2023, 8, 20), target=tmp_path / "a.zarr",
+        progress=Silent(),
+    )  # fmt: skip
+    cube = xr.open_zarr(report.path)
+    masked_at_home = answered = 0
+    for day in cube.time.values:
+        stamp = str(day)[:10].replace("-", "")
+        names = ("SCL", "B04", "B08")
+        paths = [next((SHARED / "sentinel2_33T_120m").glob(f"*{tile}_{stamp}*")) for tile in ("33TWM", "33TWL")]
+        home, other = ([_sampled(path / f"{name}.tif", cube) for name in names] for path in paths)
+        clear_elsewhere = np.isin(other[0], (4, 5, 6)) & (other[1] > 0) & (other[2] > 0)
+        masked = np.isin(home[0], (3, 8, 9, 10)) & clear_elsewhere
+        values = cube["ndvi"].sel(time=day).values
+        masked_at_home += int(masked.sum())
+        answered += int(np.isfinite(values[masked]).sum())
+
+    assert masked_at_home > 50
+    assert answered == 0
+
+
+def test_only_a_zarr_is_replaced(installation: Container, tmp_path: Path) -> None:
+    farm = installation.farms.list()[0].farm_id
+    days = {"start": date(2026, 1, 4), "end": date(2026, 1, 14)}
+    (tmp_path / "mine.zarr").mkdir()
+    (tmp_path / "mine.zarr" / "thesis.txt").write_text("all I have", "utf-8")
+
+    with pytest.raises(BadRequestError, match="is no Zarr"):
+        installation.write_cube(farm, ("ndvi",), **days, target=tmp_path / "mine.zarr", progress=Silent())
+    assert (tmp_path / "mine.zarr" / "thesis.txt").is_file()
+    for _ in range(2):
+        installation.write_cube(farm, ("ndvi",), **days, target=tmp_path / "a.zarr", progress=Silent())
+    assert xr.open_zarr(tmp_path / "a.zarr").time.size == 3
+
+
+def _sampled(path: Path, cube: xr.Dataset) -> np.ndarray:
+    """Return the file's pixels at the cube's pixel centres, 0 outside the file."""
+    with rasterio.open(path) as file:
+        points = [(x, y) for y in cube.y.values for x in cube.x.values]
+        values = np.array([value[0] for value in file.sample(points)])
+    return values.reshape(cube.y.size, cube.x.size)
