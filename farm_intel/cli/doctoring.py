@@ -155,8 +155,14 @@ def _catalogue(container: Container) -> Finding:
         check="catalogue",
         result="fine" if answer.scenes and not problems else "note",
         detail=f"{len(answer.scenes)} scenes over {farms[0].farm_id} since {first}, {problems} problems",
-        advice="" if answer.scenes else "is this the right catalogue, collection and time for the farms?",
+        advice=_catalogue_advice(len(answer.scenes), problems),
     )
+
+
+def _catalogue_advice(scenes: int, problems: int) -> str:
+    if not scenes:
+        return "is this the right catalogue, collection and time for the farms?"
+    return "`farm-intel explain` names the items that cannot be used" if problems else ""
 
 
 def _extras(_container: Container) -> Finding:

@@ -78,7 +78,7 @@ def list_farms(*, include_inactive: bool, output_format: str) -> None:
 
 @farms.command("show")
 @click.argument("farm_id")
-@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@format_option
 def show_farm(farm_id: str, output_format: str) -> None:
     """Show one farm with its boundary as GeoJSON."""
     from shapely import from_wkb
@@ -86,8 +86,8 @@ def show_farm(farm_id: str, output_format: str) -> None:
 
     farm = container_from_environment().farms.get(farm_id)
     row = _row(farm) | {"boundary": mapping(from_wkb(farm.boundary_wkb))}
-    if output_format == "json":
-        emit([row], (), "json", empty="")
+    if output_format != "table":
+        emit([row], tuple(row), output_format, empty="")
         return
     for key, value in row.items():
         text = str(value)

@@ -35,7 +35,7 @@ def list_indices(*, only_assets: bool, output_format: str) -> None:
 
 @indices.command("show")
 @click.argument("slug")
-@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@format_option
 def show_index(slug: str, output_format: str) -> None:
     """Show one index with its states and their sources."""
     container = container_from_environment()
@@ -57,8 +57,8 @@ def show_index(slug: str, output_format: str) -> None:
         if interpretation
         else []
     )
-    if output_format == "json":
-        emit([row], (), "json", empty="")
+    if output_format != "table":
+        emit([row], tuple(row), output_format, empty="")
         return
     for key, value in row.items():
         if key != "states":

@@ -57,7 +57,7 @@ def backfill(
 @click.command()
 @block_options
 @click.option("--force", is_flag=True, help="Weigh cells that are up to date too.")
-@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@format_option
 def explain(
     *,
     indices: tuple[str, ...],
@@ -79,6 +79,9 @@ def explain(
     if output_format == "json":
         days = [{"day": day, "scenes": scenes, "cells_to_compute": cells} for day, scenes, cells in per_day]
         emit([values | {"per_day": days}], (), "json", empty="")
+        return
+    if output_format == "csv":
+        emit([values], tuple(values), "csv", empty="")
         return
     notes = values.pop("notes")
     for key, value in values.items():

@@ -84,17 +84,19 @@ def emit(rows: Iterable[Row], columns: Sequence[str], output_format: str, *, emp
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([_cell_text(row.get(column)) for column in columns] for row in rows)
+        writer.writerows([_cell_text(row.get(column), float_format=".9g") for column in columns] for row in rows)
         click.echo(buffer.getvalue(), nl=False)
     else:
         _emit_table(list(rows), columns, empty)
 
 
-def _cell_text(value: Any) -> str:
+def _cell_text(value: Any, *, float_format: str = ".4f") -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.4f}"
+        return f"{value:{float_format}}"
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(part, dict) for part in value)):
+        return json.dumps(value, default=jsonable, ensure_ascii=False)
     if isinstance(value, (list, tuple)):
         return " ".join(str(part) for part in value)
     return str(value)

@@ -34,7 +34,7 @@ OBSERVATION_COLUMNS = (
 @click.option("--index", "slug", help="One index; default: all.")
 @click.option("--from", "start", type=DAY, help="First solar day.")
 @click.option("--to", "end", type=DAY, help="Last solar day, inclusive.")
-@click.option("--format", "output_format", type=click.Choice(["table", "json", "csv"]), default="table")
+@format_option
 def observations(
     *, farm_id: str | None, slug: str | None, start: date | None, end: date | None, output_format: str
 ) -> None:

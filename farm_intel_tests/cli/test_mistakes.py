@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import subprocess
@@ -120,6 +122,31 @@ def test_an_empty_answer_is_never_given_to_a_wrong_question(
     assert out == ""
     assert words in err
     assert not (tmp_path / "x.parquet").exists()
+
+
+def test_every_command_that_prints_data_prints_what_a_program_can_read(installed: Cli) -> None:
+    assert installed("backfill", "--indices", "ndvi", *BLOCK)[0] == 0
+    commands = [
+        ("farms", "list"), ("farms", "show", "F001"), ("indices", "list"), ("indices", "show", "ndvi"),
+        ("backfill", "--indices", "ndvi", *BLOCK), ("explain", "--indices", "ndvi", *BLOCK),
+        ("observations", "--farm", "F001"), ("calendar", "--farm", "F001"), ("doctor",), ("fsck",),
+    ]  # fmt: skip
+
+    for command in commands:
+        rows = json.loads(installed(*command, "--format", "json")[1])
+        lines = list(csv.DictReader(io.StringIO(installed(*command, "--format", "csv")[1]), strict=True))
+        assert len(lines) == len(rows), command
+        assert all(None not in line and None not in line.values() for line in lines), command
+
+
+def test_csv_keeps_the_digits_of_a_number(installed: Cli) -> None:
+    assert installed("backfill", "--indices", "ndvi", *BLOCK)[0] == 0
+    rows = json.loads(installed("observations", "--format", "json")[1])
+    lines = list(csv.DictReader(io.StringIO(installed("observations", "--format", "csv")[1])))
+
+    pairs = [(row["mean"], line["mean"]) for row, line in zip(rows, lines, strict=True)]
+    assert any(mean is not None for mean, _ in pairs)
+    assert all(text == "" if mean is None else float(text) == pytest.approx(mean, rel=1e-8) for mean, text in pairs)
 
 
 def test_every_option_an_import_message_names_exists(cli: Cli, tmp_path: Path) -> None:
