@@ -103,7 +103,7 @@ def sparkline_png(
         radius = (3.4 if k == len(points) - 1 else 2.3) * scale
         fill = (255, 255, 255) if hollow else tuple(int(channel) for channel in colours[k])
         draw.ellipse((px - radius, py - radius, px + radius, py + radius), fill, _INK, int(0.7 * scale))
-    small = image.resize((width_px, height_px), Image.Resampling.LANCZOS)
+    small = image.reduce(scale)
     words = ImageDraw.Draw(small)
     font = ImageFont.load_default(size=14)
     words.text((width_px - words_px + 4, height_px / 2), f"{means[-1]:.2f}", _INK, font, anchor="lm")
@@ -178,7 +178,7 @@ def _paint(values: npt.NDArray[np.float64], colour_map: ColourMap) -> bytes:
 
 def _png(image: Image.Image, **options: int) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True, bits=8, **options)
+    image.save(buffer, "PNG", compress_level=6, bits=8, **options)
     return buffer.getvalue()
 
 
