@@ -92,5 +92,3 @@ def picture(content):
     image = Image.open(io.BytesIO(content))
     assert image.format == "PNG"
     return np.asarray(image.convert("RGBA"))
-
-
