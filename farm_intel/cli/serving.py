@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess  # nosec B404 - starts our own Dagster with a fixed command line
 import sys
 from pathlib import Path
@@ -10,6 +11,24 @@ import click
 
 from farm_intel.bootstrap import Container
 from farm_intel.cli.installing import configured_or_demo, prepare_dagster_home
+from farm_intel.domain.errors import NotConfiguredError
+
+
+def _require_free_port(host: str, port: int) -> None:
+    """Refuse a port that is taken: `dagster dev` would go on without its web page.
+
+    Raises:
+        NotConfiguredError: something listens there, or the address is not this machine's.
+
+    """
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        raise NotConfiguredError(
+            f"the UI cannot listen on {host}:{port}: {error.strerror or error}",
+            hint="Stop what listens there, or set FARM_INTEL_UI_PORT (FARM_INTEL_UI_HOST) to another.",
+        ) from error
 
 
 def serve(container: Container) -> int:
@@ -18,6 +37,7 @@ def serve(container: Container) -> int:
     settings = container.settings
     if is_demo:
         click.echo("No catalogue is configured: serving the demo installation.")
+    _require_free_port(settings.ui_host, settings.ui_port)
     dagster_home = prepare_dagster_home(container)
     address = f"http://{settings.ui_host}:{settings.ui_port}"
     click.echo(f"Dagster UI   {address}   (answers after about ten seconds)")

@@ -43,7 +43,7 @@ def demo(*, indices: tuple[str, ...], days: int) -> None:
     A second run finds everything in place and changes nothing.
     """
     base = build_container(load_settings())
-    slugs = indices or DEMO_INDICES
+    slugs = tuple(index.slug for index in base.registry.select(indices or DEMO_INDICES))
     with progress_bar("world") as progress:
         installation = install_world(
             demo_home(base), WorldOptions(days=days), slugs, index_files=base.settings.index_files, progress=progress
@@ -70,7 +70,7 @@ def accuracy(*, indices: tuple[str, ...], every_row: bool, output_format: str) -
     from farm_intel.simulation.accuracy import score
 
     base = build_container(load_settings())
-    slugs = indices or base.settings.asset_indices
+    slugs = tuple(index.slug for index in base.registry.select(indices or base.settings.asset_indices))
     with progress_bar("world") as progress:
         installation = install_world(
             base.settings.home.absolute() / "accuracy",

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -137,6 +138,27 @@ def test_every_command_that_prints_data_prints_what_a_program_can_read(installed
         lines = list(csv.DictReader(io.StringIO(installed(*command, "--format", "csv")[1]), strict=True))
         assert len(lines) == len(rows), command
         assert all(None not in line and None not in line.values() for line in lines), command
+
+
+def test_a_taken_port_is_named_before_anything_starts(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("FARM_INTEL_UI_PORT", str(port))
+
+        code, _, err = cli("up")
+
+    assert code == 1
+    assert f"127.0.0.1:{port}" in err
+    assert "FARM_INTEL_UI_PORT" in err
+
+
+@pytest.mark.parametrize("command", ["demo", "accuracy"])
+def test_an_unknown_index_is_refused_before_a_world_is_built(cli: Cli, tmp_path: Path, command: str) -> None:
+    code, _, err = cli(command, "--indices", "ndvy")
+
+    assert code == 2
+    assert "ndvi" in err
+    assert not (tmp_path / "home").exists()
 
 
 def test_csv_keeps_the_digits_of_a_number(installed: Cli) -> None:
