@@ -35,6 +35,7 @@ def fsck(*, no_rehash: bool, repair: bool, output_format: str) -> None:
     rows = [{"problem": problem, "count": count, "examples": examples} for problem, count, examples in findings]
     emit(rows, ("problem", "count", "examples"), output_format, empty="The store is whole.")
     if rows:
+        click.echo("`farm-intel backfill --force` over their days writes missing and damaged rasters again.", err=True)
         raise click.exceptions.Exit(1)
 
 

@@ -90,7 +90,9 @@ class RasterStore:
             ) from error
 
     def put_many(self, contents: Mapping[str, bytes]) -> None:
-        """Make rasters permanent: address -> content; those that are there already are only marked as young.
+        """Make rasters permanent: address -> content; those that are there whole are only marked as young.
+
+        A stored file with another content than its name promises (a disk error, an editor) is replaced.
 
         All are written to temporary names and flushed, then renamed, then their folders flushed: after this returns,
         neither a crash nor a power cut can lose one; before, none is visible under its final name half-written.
@@ -101,7 +103,7 @@ class RasterStore:
         """
         missing = list(contents)
         try:
-            missing = [sha256 for sha256 in contents if not self._refreshed(sha256)]
+            missing = [sha256 for sha256 in contents if not self._refreshed(sha256, contents[sha256])]
             if missing:
                 self._write_and_rename(missing, contents)
         except OSError as error:
@@ -133,13 +135,15 @@ class RasterStore:
         """Delete a raster; one that is gone already is no error."""
         self.path(sha256).unlink(missing_ok=True)
 
-    def _refreshed(self, sha256: str) -> bool:
-        """Mark a stored raster as young, so that the reaper leaves it until its row is committed."""
+    def _refreshed(self, sha256: str, content: bytes) -> bool:
+        """Mark a stored raster as young, so that the reaper leaves it until its row is committed; False: write it."""
+        name = f"{self.root}/{self.relative_path(sha256)}"  # thousands of them; Path costs more than the call
         try:
-            os.utime(f"{self.root}/{self.relative_path(sha256)}")  # thousands of them; Path costs more than the call
+            os.utime(name)
+            with open(name, "rb", buffering=0) as stored:  # noqa: PTH123 - as above
+                return stored.read() == content
         except FileNotFoundError:
             return False
-        return True
 
     def _write_and_rename(self, missing: Sequence[str], contents: Mapping[str, bytes]) -> None:
         folder = self.root / _INCOMING

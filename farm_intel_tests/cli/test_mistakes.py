@@ -161,6 +161,24 @@ def test_an_unknown_index_is_refused_before_a_world_is_built(cli: Cli, tmp_path:
     assert not (tmp_path / "home").exists()
 
 
+def test_a_damaged_and_a_lost_raster_are_found_and_mended_by_force(installed: Cli, tmp_path: Path) -> None:
+    command = ("backfill", "--indices", "ndvi", "--from", "2026-01-04", "--to", "2026-01-09")
+    assert installed(*command)[0] == 0
+    rows = installed("observations", "--format", "json")[1]
+    damaged, lost, *_ = sorted((tmp_path / "home" / "rasters").glob("??/*.tif"))
+    damaged.write_bytes(damaged.read_bytes() + b"x")
+    lost.unlink()
+
+    code, out, err = installed("fsck", "--format", "json")
+    mended = installed(*command, "--force")[0]
+
+    assert code == 1
+    assert {damaged.stem, lost.stem} == {entry["examples"] for entry in json.loads(out)}
+    assert "backfill --force" in err
+    assert (mended, installed("fsck")[0]) == (0, 0)
+    assert installed("observations", "--format", "json")[1] == rows
+
+
 def test_csv_keeps_the_digits_of_a_number(installed: Cli) -> None:
     assert installed("backfill", "--indices", "ndvi", *BLOCK)[0] == 0
     rows = json.loads(installed("observations", "--format", "json")[1])

@@ -47,6 +47,19 @@ def test_putting_again_keeps_the_file_and_marks_it_young(rasters):
     assert path.stat().st_mtime > 1000
 
 
+@pytest.mark.parametrize("damage", [lambda blob: blob + b"x", lambda blob: blob[:100], lambda blob: blob[::-1]])
+def test_putting_again_mends_a_damaged_file(rasters, damage):
+    stored = contents(2)
+    rasters.put_many(stored)
+    sha256, content = next(iter(stored.items()))
+    rasters.path(sha256).write_bytes(damage(content))
+
+    rasters.put_many(stored)
+
+    assert rasters.read(sha256) == content
+    assert list(rasters.unfinished()) == []
+
+
 def test_a_missing_raster_is_a_typed_error(rasters):
     with pytest.raises(StoreError, match="cannot read raster"):
         rasters.read("ab" * 32)
