@@ -33,7 +33,7 @@ LATENCY_MS = 30
 _TIMEOUT_S = 900
 _PACKAGES = (
     "numpy", "numba", "rasterio", "stackstac", "odc-stac", "exactextract", "rasterstats", "rio-tiler", "obstore",
-    "async-tiff", "deflate", "dagster",
+    "deflate", "dagster",
 )  # fmt: skip
 
 
