@@ -122,7 +122,9 @@ class Container:
 
         """
         from farm_intel.providers.stac.catalog import StacCatalog
+        from farm_intel.resilience.retry import tell_of_waits
 
+        tell_of_waits()
         settings = self.settings
         if not settings.stac_url:
             raise NotConfiguredError(
@@ -273,17 +275,31 @@ class Container:
         return export_geoparquet(self.observations, path, wanted)
 
     def write_cube(
-        self, farm_id: str, slugs: Sequence[str], *, start: date, end: date, target: Path, progress: Progress
+        self,
+        farm_id: str,
+        slugs: Sequence[str],
+        *,
+        start: date | None,
+        end: date | None,
+        target: Path,
+        progress: Progress,
     ) -> CubeReport:
-        """Write an analyst's cube of one farm as Zarr.
+        """Write an analyst's cube of one farm as Zarr; without days, over the days its calendar knows.
 
         Raises:
-            BadRequestError: no usable scene, or the days are upside down.
+            BadRequestError: no usable scene, the days are upside down, or none given and none known.
 
         """
         from farm_intel.observing.cube import write_cube
 
         provider = self.providers[self.settings.provider]
+        if start is None or end is None:
+            known = self.observations.calendar(farm_id=self.farms.get(farm_id).farm_id, provider=provider.name)
+            if not known:
+                raise BadRequestError(
+                    f"farm {farm_id} has no calendar yet, so its days are not known", hint="Give --from and --until."
+                )
+            start, end = start or known[0].solar_day, end or known[-1].solar_day
         return write_cube(
             target,
             farm=self.farms.get(farm_id),

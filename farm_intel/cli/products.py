@@ -37,10 +37,10 @@ def export(
 @click.command()
 @click.argument("farm_id")
 @click.option("--indices", callback=split_list, help="Slugs, comma-separated; default: the asset indices.")
-@click.option("--from", "start", type=DAY, required=True, help="First solar day.")
-@click.option("--until", "end", type=DAY, required=True, help="Last solar day, inclusive.")
+@click.option("--from", "start", type=DAY, help="First solar day; default: the first the farm's calendar knows.")
+@click.option("--until", "end", type=DAY, help="Last solar day, inclusive; default: the last it knows.")
 @click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="FILE.zarr")
-def cube(*, farm_id: str, indices: tuple[str, ...], start: date, end: date, target: Path) -> None:
+def cube(*, farm_id: str, indices: tuple[str, ...], start: date | None, end: date | None, target: Path) -> None:
     """Write an analyst's cube of one farm (time, y, x; one variable per index) as Zarr, read by stackstac."""
     if target.suffix != ".zarr":
         raise BadRequestError(f"{target}: the cube is Zarr", hint="Use a name that ends in .zarr.")

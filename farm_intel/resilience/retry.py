@@ -6,6 +6,7 @@ A server that says when to come back (`ThrottledError.retry_after_s`) is obeyed 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,6 +15,18 @@ from typing import TypedDict
 import stamina
 
 from farm_intel.domain.errors import ThrottledError, TransientError
+
+_LOG = logging.getLogger("farm_intel.retry")
+
+
+def tell_of_waits() -> None:
+    """Have every wait of this process told in one line of the log, instead of stamina's own structured one."""
+    stamina.instrumentation.set_on_retry_hooks([_tell])
+
+
+def _tell(details: stamina.instrumentation.RetryDetails) -> None:
+    _LOG.warning("waiting %.1f s before attempt %d: %s", details.wait_for, details.retry_num + 1, details.caused_by)
+
 
 GiveUp = Callable[[TransientError], bool]
 """Says of a transient failure that the caller knows a better answer than trying the same again."""
