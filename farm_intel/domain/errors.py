@@ -7,9 +7,12 @@ FarmIntelError
  │    │    ├── FormulaRejectedError  a formula outside the allow-list
  │    │    └── UnknownNameError      an index, farm, provider or profile that is not there
  │    ├── NotConfiguredError    a setting, credential or optional package is missing
+ │    ├── BudgetExceededError   the month's budget of a provider is spent; nothing was asked
  │    └── SceneProblemError     one scene cannot be used (asset, projection, nodata, radiometry, file)
  ├── TransientError             retry with back-off: network, 5xx, timeouts
- │    └── ThrottledError        retry after `retry_after_s`
+ │    ├── ThrottledError        retry after `retry_after_s`
+ │    ├── ProviderDownError     the circuit breaker is open: nothing was asked; another provider may answer
+ │    └── DeadlineExceededError the caller's time is up; nothing more is tried
  ├── StoreError                 the store refused or holds something it should not
  └── CellsFailedError           some cells of a batch failed, the others are recorded
 """
@@ -64,6 +67,10 @@ class NotConfiguredError(PermanentError):
     """A setting, credential or optional package is missing."""
 
 
+class BudgetExceededError(PermanentError):
+    """The budget a provider may spend in a month is used up; it fails closed, nothing was asked."""
+
+
 class SceneProblemKind(StrEnum):
     """Why one scene cannot be used; part of a cell's record, so the words are stable."""
 
@@ -98,6 +105,18 @@ class ThrottledError(TransientError):
     def __init__(self, message: str, *, retry_after_s: float | None = None, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+
+
+class ProviderDownError(TransientError):
+    """A provider's circuit breaker is open: nothing was asked, and asking again before `retry_after_s` is no use."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceededError(TransientError):
+    """The time the caller gave is up; nothing more is tried within it."""
 
 
 class StoreError(FarmIntelError):

@@ -40,6 +40,12 @@ class Flag(StrEnum):
     RADIOMETRY_UNVERIFIED = "radiometry_unverified"
     OLDER_PROCESSING = "older_processing"
     """The newest processing of the scene was unreadable; an older one was used."""
+    PROVIDER_STATISTICS = "provider_statistics"
+    """The provider took the statistics by its own means; there is no raster."""
+    COMPOSITE = "composite"
+    """Pixels of a window of days; `acquired_at` is the median pixel's day, the solar day is the window's first."""
+    FALLBACK_PROVIDER = "fallback_provider"
+    """Asked for because a provider before it in the order could not answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -68,6 +68,8 @@ class MaskRule:
     """Class rule: value -> reason; a value that is not listed is `otherwise`."""
     flags: tuple[tuple[int, PixelReason], ...] = ()
     """Bit rule: (bit mask, reason), first match wins; used where `reasons` is empty."""
+    fields: tuple[tuple[int, int, PixelReason], ...] = ()
+    """Bit-field rule: (bit mask, value of the masked bits, reason); tried after `flags`, first match wins."""
     otherwise: PixelReason = PixelReason.NODATA
 
     def lookup(self) -> npt.NDArray[np.uint8]:
@@ -79,6 +81,8 @@ class MaskRule:
             return table
         table[:] = PixelReason.VALID
         values = np.arange(1 << self.bits)
+        for bit_mask, bits, reason in reversed(self.fields):
+            table[(values & bit_mask) == bits] = reason
         for bit_mask, reason in reversed(self.flags):
             table[(values & bit_mask) != 0] = reason
         return table
@@ -90,6 +94,10 @@ class AccessKind(StrEnum):
     PUBLIC = "public"
     PLANETARY_COMPUTER = "planetary_computer"
     S3 = "s3"
+    SENTINEL_HUB = "sentinel_hub"
+    """Blocks of pixels come from the Process API; there are no files."""
+    EARTH_ENGINE = "earth_engine"
+    """Blocks of pixels come from `computePixels`; there are no files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +115,16 @@ class CollectionProfile:
     radiometry: RadiometryRule
     mask: MaskRule
     gsd_m: float
+    more_masks: tuple[MaskRule, ...] = ()
+    """Further mask bands (QA_RADSAT beside QA_PIXEL): a pixel that the first calls valid must be valid in each."""
+    valid_dn: tuple[int, int] | None = None
+    """Digital numbers outside this range are no measurement (MODIS: -100 to 16000)."""
+    composite_days: int = 1
+    """Days of the window whose best pixels make up one item; 1 for a single acquisition."""
+    day_band: str | None = None
+    """Common name of the band that holds each pixel's day of year, for composites."""
+    sensor: str = ""
+    """Family for harmonisation and confidence: `msi`, `oli`, `etm`, `tm`, `modis`; empty: by the scene's platform."""
     access: AccessKind = AccessKind.PUBLIC
     href_path: tuple[str, ...] = ("href",)
     """Where in the asset the usable href stands (`alternate.s3.href` for some catalogues)."""
@@ -118,5 +136,6 @@ class CollectionProfile:
 
     @property
     def bands(self) -> frozenset[str]:
-        """Common names of the reflectance bands (without the mask)."""
-        return frozenset(self.assets) - {self.mask.band}
+        """Common names of the reflectance bands (without masks and day of year)."""
+        masks = {self.mask.band, *(rule.band for rule in self.more_masks)}
+        return frozenset(self.assets) - masks - {self.day_band}

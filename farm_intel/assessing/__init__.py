@@ -1,0 +1,1 @@
+"""From observations to fused values, series, seasons and states."""

@@ -1,0 +1,1 @@
+"""Sentinel Hub through its own client: scenes, pixels and statistics."""
