@@ -14,9 +14,9 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
-import deflate
 import numpy as np
 import numpy.typing as npt
 
@@ -24,20 +24,23 @@ from farm_intel.domain.batches import RASTER_NODATA
 from farm_intel.domain.errors import StoreError
 from farm_intel.domain.geo import PixelGrid
 from farm_intel.engine.jit import kernel
+from farm_intel.storage.deflating import deflate_blocks
 from farm_intel.storage.rasters import RasterBand
 
 SINGLE_BLOCK_MAX_PX = 512
 """Largest side that is stored as one strip; GDAL's validator asks for tiles above it."""
 TILE_PX = 256
 """Tile edge of larger rasters: a screenful of one farm is a handful of range requests."""
-DEFLATE_LEVEL = 1
-"""Level 6 of libdeflate takes half as long again and saves nothing on differences of noise."""
 
 _STATISTICS = ("MAXIMUM", "MEAN", "MINIMUM", "STDDEV", "VALID_PERCENT")
 _SHORT, _LONG, _DOUBLE, _ASCII = 3, 4, 12, 2
 _TYPE_SIZE = {_ASCII: 1, _SHORT: 2, _LONG: 4, _DOUBLE: 8}
-_STRIP_OFFSETS, _STRIP_COUNTS, _TILE_OFFSETS, _TILE_COUNTS = 273, 279, 324, 325
+_WIDTH, _HEIGHT, _STRIP_OFFSETS, _STRIP_ROWS, _STRIP_COUNTS = 256, 257, 273, 278, 279
+_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
+_PIXEL_SCALE, _TIE_POINT, _GDAL_METADATA, _GDAL_NODATA = 33550, 33922, 42112, 42113
 _GEO_TAGS = (34735, 34736, 34737)
+_HEADER_SIZE = 8
+_LONG_VALUE = struct.Struct("<I")
 
 Pixels = npt.NDArray[np.int16]
 Entry = tuple[int, int, int, bytes]
@@ -62,30 +65,17 @@ def encode_geotiff(data: Pixels, grid: PixelGrid, bands: tuple[RasterBand, ...],
         raise StoreError(f"a raster of shape {data.shape} and type {data.dtype} does not fit {expected} of int16")
     data = np.ascontiguousarray(data)
     statistics = np.empty((len(bands), len(_STATISTICS)))
-    georeference = (
-        (33550, _DOUBLE, 3, struct.pack("<3d", grid.pixel_m, grid.pixel_m, 0.0)),
-        (33922, _DOUBLE, 6, struct.pack("<6d", 0.0, 0.0, 0.0, grid.west_m, grid.north_m, 0.0)),
-        *_geo_keys(grid.crs),
-    )
+    _describe(data, statistics)
     if max(grid.height_px, grid.width_px) <= SINGLE_BLOCK_MAX_PX:
-        differences = np.empty_like(data)
-        _difference_and_describe(data, differences, statistics)
-        blocks = [deflate.zlib_compress(band, DEFLATE_LEVEL) for band in differences]
-        rows_per_strip = (278, _LONG, 1, struct.pack("<I", grid.height_px))
-        images = [_Image(data.shape, blocks, (rows_per_strip,), _STRIP_OFFSETS, _STRIP_COUNTS)]
+        images = [_Image(data.shape, *deflate_blocks(data), tiled=False)]
     else:
-        _difference_and_describe(data, np.empty_like(data), statistics)
         images = [_tiled_image(level) for level in _pyramid(data)]
-    text = _metadata_text(bands, tuple(metadata.items()), statistics)
-    described = (*georeference, (42112, _ASCII, len(text), text))
-    return _assemble(images, described)
+    return _assemble(images, grid, _metadata_text(bands, tuple(metadata.items()), statistics))
 
 
 @kernel
-def _difference_and_describe(
-    data: npt.NDArray[Any], differences: npt.NDArray[Any], statistics: npt.NDArray[Any]
-) -> None:
-    """Fill row-wise differences (TIFF predictor 2) and maximum, mean, minimum, standard deviation, valid percent."""
+def _describe(data: npt.NDArray[Any], statistics: npt.NDArray[Any]) -> None:
+    """Fill maximum, mean, minimum, standard deviation and valid percent of every band."""
     bands, height, width = data.shape
     for b in range(bands):
         count = 0
@@ -94,11 +84,8 @@ def _difference_and_describe(
         low = 32767
         high = -32768
         for y in range(height):
-            before = 0
             for x in range(width):
                 value = int(data[b, y, x])
-                differences[b, y, x] = np.int16(value - before)  # wraps, as the predictor wants
-                before = value
                 if value != RASTER_NODATA:
                     count += 1
                     total += value
@@ -117,10 +104,11 @@ def _difference_and_describe(
 class _Image:
     shape: tuple[int, ...]
     """(bands, height, width)."""
-    blocks: Sequence[bytes | bytearray]
-    blocking: tuple[Entry, ...]
-    offsets_tag: int
-    counts_tag: int
+    content: bytes
+    """Its blocks, one after the other."""
+    sizes: Sequence[int]
+    """Bytes of each block."""
+    tiled: bool
 
 
 def _tiled_image(data: Pixels) -> _Image:
@@ -129,12 +117,8 @@ def _tiled_image(data: Pixels) -> _Image:
     padded = np.full((bands, rows * TILE_PX, cols * TILE_PX), RASTER_NODATA, np.int16)
     padded[:, :height, :width] = data
     tiles = padded.reshape(bands, rows, TILE_PX, cols, TILE_PX).transpose(0, 1, 3, 2, 4)
-    differences = tiles.copy()
-    differences[..., 1:] -= tiles[..., :-1]
-    blocks = [deflate.zlib_compress(tile, DEFLATE_LEVEL) for tile in differences.reshape(-1, TILE_PX, TILE_PX)]
-    edge = struct.pack("<I", TILE_PX)
-    blocking = ((322, _LONG, 1, edge), (323, _LONG, 1, edge))
-    return _Image(data.shape, blocks, blocking, _TILE_OFFSETS, _TILE_COUNTS)
+    blocks = np.ascontiguousarray(tiles).reshape(-1, TILE_PX, TILE_PX)
+    return _Image(data.shape, *deflate_blocks(blocks), tiled=True)
 
 
 def _pyramid(data: Pixels) -> Iterator[Pixels]:
@@ -153,46 +137,106 @@ def _pyramid(data: Pixels) -> Iterator[Pixels]:
         yield data
 
 
-def _assemble(images: Sequence[_Image], described: tuple[Entry, ...]) -> bytes:
+def _assemble(images: Sequence[_Image], grid: PixelGrid, text: bytes) -> bytes:
     """Lay the directories out first, then the blocks from the last image to the first."""
-    directories = [_directory(image, described if level == 0 else (), level) for level, image in enumerate(images)]
+    bands = images[0].shape[0]
+    text += b"\0" * (len(text) & 1)  # of the directory, not of the value: all begin at even places
+    layouts: list[_Layout] = []
     starts: list[int] = []
-    position = 8
-    for entries in directories:
+    position = _HEADER_SIZE
+    for level, image in enumerate(images):
         starts.append(position)
-        position += _directory_size(entries)
-    offsets: dict[int, bytes] = {}
+        layouts.append(_layout(bands, len(image.sizes), image.tiled, grid.crs if level == 0 else None, position))
+        position += len(layouts[level].template) + (len(text) if level == 0 else 0)
+    firsts = [0] * len(images)
     for level in range(len(images) - 1, -1, -1):
-        lengths = [len(block) for block in images[level].blocks]
-        places = []
-        for length in lengths:
-            places.append(position)
-            position += length
-        offsets[level] = struct.pack(f"<{len(places)}I", *places)
-    parts: list[bytes | bytearray] = [struct.pack("<2sHI", b"II", 42, starts[0])]
-    for level, entries in enumerate(directories):
+        firsts[level] = position
+        position += len(images[level].content)
+    parts: list[bytes | bytearray] = [struct.pack("<2sHI", b"II", 42, _HEADER_SIZE)]
+    for level, image in enumerate(images):
         following = starts[level + 1] if level + 1 < len(images) else 0
-        parts.append(_serialise(entries, starts[level], following, offsets[level]))
-    for image in reversed(images):
-        parts.extend(image.blocks)
+        directory = layouts[level].fill(image, firsts[level], following)
+        parts.append(directory)
+        if level == 0:
+            layouts[0].fill_described(directory, grid, len(text))
+            parts.append(text)
+    parts.extend(image.content for image in reversed(images))
     return b"".join(parts)
 
 
-def _directory(image: _Image, described: tuple[Entry, ...], level: int) -> list[Entry]:
-    bands, height, width = image.shape
-    blocks = len(image.blocks)
-    entries = [
-        (254, _LONG, 1, struct.pack("<I", 1 if level else 0)),
-        (256, _LONG, 1, struct.pack("<I", width)),
-        (257, _LONG, 1, struct.pack("<I", height)),
-        *_constant_entries(bands),
-        *image.blocking,
-        (image.offsets_tag, _LONG, blocks, b""),  # known once every directory has its size
-        (image.counts_tag, _LONG, blocks, struct.pack(f"<{blocks}I", *map(len, image.blocks))),
-        *described,
-    ]
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """A directory and its values in which all is written that rasters of the same kind share."""
+
+    template: bytes
+    """From the number of entries to the end of the values; GDAL's metadata text follows where there is one."""
+    values: Mapping[int, int]
+    """Where each tag's value stands in the template."""
+    following: int
+    """Where the position of the next directory stands in the template."""
+
+    def fill(self, image: _Image, first: int, following: int) -> bytearray:
+        """Return the directory of an image whose blocks begin at `first`."""
+        directory = bytearray(self.template)
+        _, height, width = image.shape
+        _LONG_VALUE.pack_into(directory, self.values[_WIDTH], width)
+        _LONG_VALUE.pack_into(directory, self.values[_HEIGHT], height)
+        if not image.tiled:
+            _LONG_VALUE.pack_into(directory, self.values[_STRIP_ROWS], height)
+        offsets, counts = (_TILE_OFFSETS, _TILE_COUNTS) if image.tiled else (_STRIP_OFFSETS, _STRIP_COUNTS)
+        longs = struct.Struct(f"<{len(image.sizes)}I")
+        longs.pack_into(directory, self.values[offsets], *accumulate(image.sizes[:-1], initial=first))
+        longs.pack_into(directory, self.values[counts], *image.sizes)
+        _LONG_VALUE.pack_into(directory, self.following, following)
+        return directory
+
+    def fill_described(self, directory: bytearray, grid: PixelGrid, text_size: int) -> None:
+        """Write what only the first directory has: where the pixels lie, and the size of the metadata text."""
+        struct.pack_into("<2d", directory, self.values[_PIXEL_SCALE], grid.pixel_m, grid.pixel_m)
+        struct.pack_into("<2d", directory, self.values[_TIE_POINT] + 24, grid.west_m, grid.north_m)
+        _LONG_VALUE.pack_into(directory, self.values[_GDAL_METADATA] - 4, text_size)
+
+
+@lru_cache(maxsize=256)
+def _layout(bands: int, blocks: int, tiled: bool, crs: str | None, start: int) -> _Layout:  # noqa: FBT001 - cache key
+    """Return the layout of a directory that begins at `start`; without a CRS it is an overview's."""
+    entries = [*_constant_entries(bands), *_blank_entries(blocks, tiled=tiled)]
+    entries.append((254, _LONG, 1, struct.pack("<I", 1 if crs is None else 0)))
+    if crs is not None:
+        entries += [
+            (_PIXEL_SCALE, _DOUBLE, 3, bytes(24)),
+            (_TIE_POINT, _DOUBLE, 6, bytes(48)),
+            *_geo_keys(crs),
+            (_GDAL_METADATA, _ASCII, 0, b""),
+        ]
     entries.sort()
-    return entries
+    table = bytearray(struct.pack("<H", len(entries)))
+    following = 2 + 12 * len(entries)
+    values = bytearray()
+    places: dict[int, int] = {}
+    for tag, kind, count, value in entries:
+        inline = len(value) <= 4 and tag != _GDAL_METADATA
+        places[tag] = len(table) + 8 if inline else following + 4 + len(values)
+        table += struct.pack("<HHI", tag, kind, count)
+        table += value.ljust(4, b"\0") if inline else struct.pack("<I", start + places[tag])
+        if not inline:
+            values += value + b"\0" * (len(value) & 1)
+    if crs is not None:  # the text comes last, because only its size differs from raster to raster
+        places[_GDAL_METADATA] = 2 + 12 * [entry[0] for entry in entries].index(_GDAL_METADATA) + 8
+        struct.pack_into("<I", table, places[_GDAL_METADATA], start + following + 4 + len(values))
+    return _Layout(bytes(table) + bytes(4) + bytes(values), places, following)
+
+
+def _blank_entries(blocks: int, *, tiled: bool) -> tuple[Entry, ...]:
+    """Return the entries whose values are filled in per image."""
+    blank = bytes(4 * blocks)
+    size = ((_WIDTH, _LONG, 1, bytes(4)), (_HEIGHT, _LONG, 1, bytes(4)))
+    if not tiled:
+        strips = ((_STRIP_OFFSETS, _LONG, blocks, blank), (_STRIP_COUNTS, _LONG, blocks, blank))
+        return (*size, (_STRIP_ROWS, _LONG, 1, bytes(4)), *strips)
+    edge = struct.pack("<I", TILE_PX)
+    tiles = ((_TILE_OFFSETS, _LONG, blocks, blank), (_TILE_COUNTS, _LONG, blocks, blank))
+    return (*size, (_TILE_WIDTH, _LONG, 1, edge), (_TILE_HEIGHT, _LONG, 1, edge), *tiles)
 
 
 @lru_cache(maxsize=64)
@@ -211,50 +255,18 @@ def _constant_entries(bands: int) -> tuple[Entry, ...]:
         shorts(317, 2),  # horizontal differences
         *extra_samples,
         shorts(339, *[2] * bands),  # signed integers
-        (42113, _ASCII, len(nodata), nodata),
+        (_GDAL_NODATA, _ASCII, len(nodata), nodata),
     )
-
-
-def _directory_size(entries: Sequence[Entry]) -> int:
-    size = 2 + 12 * len(entries) + 4
-    for _, kind, count, _ in entries:
-        length = _TYPE_SIZE[kind] * count
-        if length > 4:
-            size += length + (length & 1)
-    return size + (size & 1)
-
-
-def _serialise(entries: Sequence[Entry], start: int, following: int, offsets: bytes) -> bytes:
-    table = [struct.pack("<H", len(entries))]
-    values: list[bytes] = []
-    position = start + 2 + 12 * len(entries) + 4
-    for tag, kind, count, stored in entries:
-        value = stored or offsets
-        if len(value) <= 4:
-            table.append(struct.pack("<HHI4s", tag, kind, count, value))
-            continue
-        table.append(struct.pack("<HHII", tag, kind, count, position))
-        if len(value) & 1:
-            value += b"\0"
-        values.append(value)
-        position += len(value)
-    table.append(struct.pack("<I", following))
-    body = b"".join(table + values)
-    return body + b"\0" * (len(body) & 1)
 
 
 def _metadata_text(
     bands: tuple[RasterBand, ...], items: tuple[tuple[str, str], ...], statistics: npt.NDArray[np.float64]
 ) -> bytes:
     """Return GDAL's metadata document, zero-terminated; statistics are of stored integers, as GDAL keeps them."""
-    parts = ["<GDALMetadata>\n"]
-    parts += [f'<Item name="{name}">{_text(value)}</Item>\n' for name, value in items]
-    for (about, template), values in zip(_band_texts(bands), statistics.tolist(), strict=True):
-        parts.append(about)
-        if values[-1] > 0.0:  # nothing can be said of a band without a valid pixel
-            parts.append(template % tuple(values))
-    parts.append("</GDALMetadata>\n\0")
-    return "".join(parts).encode()
+    head = "".join([f'<Item name="{name}">{_text(value)}</Item>\n' for name, value in items])
+    rows = statistics.tolist()
+    template = _template(bands, tuple([row[-1] > 0.0 for row in rows]))
+    return (template % (head, *[value for row in rows if row[-1] > 0.0 for value in row])).encode()
 
 
 def _text(value: str) -> str:
@@ -265,18 +277,20 @@ def _text(value: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _band_texts(bands: tuple[RasterBand, ...]) -> tuple[tuple[str, str], ...]:
-    """Return per band what is constant for an index set, and the template of what is not."""
-    texts = []
-    for sample, band in enumerate(bands):
+def _template(bands: tuple[RasterBand, ...], described: tuple[bool, ...]) -> str:
+    """Return the document with places for its other items and the statistics of the bands that have a valid pixel."""
+    parts = ["<GDALMetadata>\n%s"]
+    for sample, (band, known) in enumerate(zip(bands, described, strict=True)):
         about = (
             f'<Item name="DESCRIPTION" sample="{sample}" role="description">{_text(band.name)}</Item>\n'
             f'<Item name="OFFSET" sample="{sample}" role="offset">{band.offset!r}</Item>\n'
             f'<Item name="SCALE" sample="{sample}" role="scale">{band.scale!r}</Item>\n'
         )
-        lines = [f'<Item name="STATISTICS_{name}" sample="{sample}">%.15g</Item>\n' for name in _STATISTICS]
-        texts.append((about, "".join(lines)))
-    return tuple(texts)
+        parts.append(about.replace("%", "%%"))
+        if known:  # nothing can be said of a band without a valid pixel
+            parts += [f'<Item name="STATISTICS_{name}" sample="{sample}">%.15g</Item>\n' for name in _STATISTICS]
+    parts.append("</GDALMetadata>\n\0")
+    return "".join(parts)
 
 
 @lru_cache(maxsize=256)

@@ -213,10 +213,13 @@ class SqlObservationStore:
 
     def _restore_swept(self, publication: Publication, written: Sequence[WrittenRaster]) -> None:
         """Write again what the reaper took between our rename and our rows; it cannot come between any more."""
-        from farm_intel.storage.publishing import encode_farm
+        from farm_intel.storage.publishing import farm_encoder
 
         gone = [raster for raster in written if not self.rasters.exists(raster.sha256)]
-        contents = {raster.sha256: encode_farm(publication, raster.position) for raster in gone}
+        if not gone:
+            return
+        encode = farm_encoder(publication)
+        contents = {raster.sha256: encode(raster.position) for raster in gone}
         self.rasters.put_many({sha256: content for sha256, content in contents.items() if content is not None})
 
     def _settle_days(self, connection: Connection, publication: Publication, days: Sequence[str]) -> None:

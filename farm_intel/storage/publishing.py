@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -39,19 +39,27 @@ class WrittenRaster:
     grid: PixelGrid
 
 
-def encode_farm(publication: Publication, position: int) -> bytes | None:
-    """Return the farm's GeoTIFF, or None where no index has a number: a raster without a value helps nobody."""
-    batch = publication.batch
-    clip = batch.clips[position]
-    if clip is None or ObservationStatus.OBSERVED not in publication.judgement.statuses[position]:
-        return None
+def farm_encoder(publication: Publication) -> Callable[[int], bytes | None]:
+    """Return what makes a farm's GeoTIFF from its position in the batch.
+
+    It returns None where no index has a number: a raster without a value helps nobody.
+    """
+    batch, statuses = publication.batch, publication.judgement.statuses
+    bands = raster_bands(publication)
     metadata = {
-        "FARM_ID": batch.farm_ids[position],
+        "FARM_ID": "",
         "SOLAR_DAY": batch.solar_day.isoformat(),
         "PROVIDER": publication.provider,
         "COLLECTION": publication.collection,
     }
-    return encode_geotiff(clip.data, clip.grid, raster_bands(publication), metadata)
+
+    def encode(position: int) -> bytes | None:
+        clip = batch.clips[position]
+        if clip is None or ObservationStatus.OBSERVED not in statuses[position]:
+            return None
+        return encode_geotiff(clip.data, clip.grid, bands, {**metadata, "FARM_ID": batch.farm_ids[position]})
+
+    return encode
 
 
 def raster_bands(publication: Publication) -> tuple[RasterBand, ...]:
@@ -67,8 +75,9 @@ def write_rasters(publication: Publication, store: RasterStore) -> list[WrittenR
     written: list[WrittenRaster | None] = [None] * len(publication.batch.farm_ids)
     pending: dict[str, bytes] = {}
     size = 0
+    encode = farm_encoder(publication)
     for position, clip in enumerate(publication.batch.clips):
-        content = encode_farm(publication, position)
+        content = encode(position)
         if content is None or clip is None:
             continue
         sha256 = store.address(content)

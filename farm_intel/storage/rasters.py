@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -90,9 +90,11 @@ class RasterStore:
             ) from error
 
     def put_many(self, contents: Mapping[str, bytes]) -> None:
-        """Make rasters permanent: address -> content; those that are there whole are only marked as young.
+        """Make rasters permanent: address -> content.
 
-        A stored file with another content than its name promises (a disk error, an editor) is replaced.
+        One that is there already is replaced by itself: that costs less than asking for every file first, marks it as
+        young, so that the reaper leaves it until its row is committed, and mends one whose content is no longer what
+        its name promises (a disk error, an editor).
 
         All are written to temporary names and flushed, then renamed, then their folders flushed: after this returns,
         neither a crash nor a power cut can lose one; before, none is visible under its final name half-written.
@@ -101,15 +103,13 @@ class RasterStore:
             StoreError: the disk is full or failed; no final name was given to an incomplete file.
 
         """
-        missing = list(contents)
         try:
-            missing = [sha256 for sha256 in contents if not self._refreshed(sha256, contents[sha256])]
-            if missing:
-                self._write_and_rename(missing, contents)
+            if contents:
+                self._write_and_rename(contents)
         except OSError as error:
             full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
             raise StoreError(
-                f"cannot store {len(missing)} rasters under {self.root}: {error.strerror}",
+                f"cannot store {len(contents)} rasters under {self.root}: {error.strerror}",
                 hint="Free some space and run it again." if full else "Check the disk and the folder's permissions.",
             ) from error
 
@@ -135,29 +135,19 @@ class RasterStore:
         """Delete a raster; one that is gone already is no error."""
         self.path(sha256).unlink(missing_ok=True)
 
-    def _refreshed(self, sha256: str, content: bytes) -> bool:
-        """Mark a stored raster as young, so that the reaper leaves it until its row is committed; False: write it."""
-        name = f"{self.root}/{self.relative_path(sha256)}"  # thousands of them; Path costs more than the call
-        try:
-            os.utime(name)
-            with open(name, "rb", buffering=0) as stored:  # noqa: PTH123 - as above
-                return stored.read() == content
-        except FileNotFoundError:
-            return False
-
-    def _write_and_rename(self, missing: Sequence[str], contents: Mapping[str, bytes]) -> None:
+    def _write_and_rename(self, contents: Mapping[str, bytes]) -> None:
         folder = self.root / _INCOMING
         folder.mkdir(parents=True, exist_ok=True)
         token = f"{os.getpid()}-{secrets.token_hex(4)}"
-        temporary = {sha256: f"{folder}/{token}-{sha256}" for sha256 in missing}
-        together = len(missing) >= _SYNC_ALL_FROM and _SYNCFS is not None
+        temporary = {sha256: f"{folder}/{token}-{sha256}" for sha256 in contents}
+        together = len(contents) >= _SYNC_ALL_FROM and _SYNCFS is not None
         try:
             if together:
-                for sha256 in missing:  # threads only fight for the interpreter while nothing waits for the disk
-                    _write(temporary[sha256], contents[sha256], flush=False)
+                for sha256, content in contents.items():  # threads only fight for the interpreter without a disk
+                    _write(temporary[sha256], content, flush=False)
                 _sync_filesystem(folder)
             else:
-                _in_threads(lambda sha256: _write(temporary[sha256], contents[sha256], flush=True), missing)
+                _in_threads(lambda sha256: _write(temporary[sha256], contents[sha256], flush=True), contents)
             self._rename(temporary, together=together)
         except BaseException:  # re-raised: whatever stopped us, leave no rubbish behind
             for name in temporary.values():
@@ -165,15 +155,18 @@ class RasterStore:
             raise
 
     def _rename(self, temporary: Mapping[str, str], *, together: bool) -> None:
-        parents = {sha256[:2]: f"{self.root}/{sha256[:2]}" for sha256 in temporary}
-        for parent in parents.values():
-            Path(parent).mkdir(exist_ok=True)
-        for sha256, name in temporary.items():
-            os.rename(name, f"{parents[sha256[:2]]}/{sha256}{_SUFFIX}")  # noqa: PTH104 - 5,000 of them; Path costs 4x
+        root = str(self.root)
+        for sha256, name in temporary.items():  # thousands of them; Path costs four times as much as the call
+            final = f"{root}/{sha256[:2]}/{sha256}{_SUFFIX}"
+            try:
+                os.rename(name, final)  # noqa: PTH104 - as above
+            except FileNotFoundError:  # the first of its folder
+                Path(final).parent.mkdir(exist_ok=True)
+                os.rename(name, final)  # noqa: PTH104 - as above
         if together:
             _sync_filesystem(self.root)
         else:
-            _in_threads(_flush_folder, [*parents.values(), str(self.root)])
+            _in_threads(_flush_folder, [*{f"{root}/{sha256[:2]}" for sha256 in temporary}, root])
 
 
 def _write(name: str, content: bytes, *, flush: bool) -> None:

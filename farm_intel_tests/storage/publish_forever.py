@@ -16,7 +16,7 @@ from pathlib import Path
 
 from farm_intel.storage.database import open_database
 from farm_intel.storage.observations import SqlObservationStore
-from farm_intel.storage.publishing import encode_farm
+from farm_intel.storage.publishing import farm_encoder
 from farm_intel.storage.rasters import RasterStore
 from farm_intel_tests.storage.publications import make_publication
 
@@ -39,7 +39,7 @@ def main() -> None:
     if rest:
         publish(url, root, int(rest[0]), range(int(rest[1])))
         return
-    encode_farm(make_publication(1), 0)  # numba is warm before the first fork
+    farm_encoder(make_publication(1))(0)  # numba is warm before the first fork
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

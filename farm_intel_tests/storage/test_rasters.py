@@ -34,17 +34,22 @@ def test_what_is_put_is_read(rasters, number):
     assert str(rasters.path(some)).endswith(f"/rasters/{some[:2]}/{some}.tif")
 
 
-def test_putting_again_keeps_the_file_and_marks_it_young(rasters):
+def test_putting_again_keeps_the_content_and_marks_it_young(rasters):
+    """The reaper takes old files without a row; a reader that is at work keeps what it has opened."""
     stored = contents(3)
     rasters.put_many(stored)
-    path = rasters.path(next(iter(stored)))
+    sha256, content = next(iter(stored.items()))
+    path = rasters.path(sha256)
     os.utime(path, (1000, 1000))
-    inode = path.stat().st_ino
 
-    rasters.put_many(stored)
+    with path.open("rb") as reader:
+        rasters.put_many(stored)
+        assert reader.read() == content
 
-    assert path.stat().st_ino == inode
+    assert rasters.read(sha256) == content
     assert path.stat().st_mtime > 1000
+    assert set(rasters.objects(sha256[:2])) == {name for name in stored if name[:2] == sha256[:2]}
+    assert list(rasters.unfinished()) == []
 
 
 @pytest.mark.parametrize("damage", [lambda blob: blob + b"x", lambda blob: blob[:100], lambda blob: blob[::-1]])
