@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from alembic import context
 
-from farm_intel.storage.tables import metadata
+from farm_intel.storage import resilience_tables, tables
+
+TABLES = (tables.farms, resilience_tables.breakers)
+"""One of every module of tables: importing the module puts its tables into the one metadata."""
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=metadata,
+    target_metadata=TABLES[0].metadata,
     compare_type=True,
     render_as_batch=True,
     transactional_ddl=True,  # SQLite can do it; Alembic assumes that the driver's own BEGIN is in the way
