@@ -6,12 +6,14 @@ A setting is an environment variable `FARM_INTEL_<NAME>` or an entry `<name> = â
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -40,6 +42,22 @@ class Settings(BaseSettings):
     """Folder of a Dagster instance with its own `dagster.yaml`; empty means `home`/dagster with the project's."""
     provider: str = Field(default="stac", pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """Default provider name, used where a command does not name one."""
+    providers: Slugs = ("stac",)
+    """Providers in use, comma-separated, best first, which is the fallback order; see `docs/providers.md`."""
+    provider_order: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Index slug to its own order of providers, where it differs from `providers`; JSON in the environment."""
+    provider_deadline_s: float = Field(default=600.0, gt=0)
+    """Time a run may spend on one provider before the next in order is asked, seconds."""
+    provider_budgets: Mapping[str, float] = Field(default_factory=dict)
+    """Provider to units it may spend in a calendar month (UTC), over the table's default; JSON in the environment."""
+    provider_rates: Mapping[str, float] = Field(default_factory=dict)
+    """Provider to requests per minute, over the table's default; JSON in the environment."""
+    breaker_failures: int = Field(default=5, ge=1)
+    """Failures of one operation in a row after which a provider's host counts as down."""
+    breaker_open_s: float = Field(default=30.0, gt=0)
+    """How long a host that is down is left alone at first, seconds; doubles with every failed probe up to 16 times."""
+    harmonise: bool = True
+    """Bring other sensors to the Sentinel-2 scale with published bandpass coefficients before fusing."""
     stac_url: str = ""
     """STAC API root, static catalog.json, collection.json or folder of item files; a URL or a path."""
     stac_dialect: Literal["earth-search", "planetary-computer", "cdse"] = "earth-search"
@@ -52,6 +70,37 @@ class Settings(BaseSettings):
     """Attempts after the first for transient catalogue answers (408, 429, 5xx, connection errors)."""
     stac_page_size: int = Field(default=100, ge=1, le=10000)
     """Items per page asked of a STAC API; halved by itself when the catalogue fails on large pages."""
+    landsat_url: str = ""
+    """STAC source of Landsat Collection 2 Level 2; empty means the dialect's public catalogue."""
+    landsat_dialect: Literal["planetary-computer", "earth-search", "usgs"] = "planetary-computer"
+    """Which catalogue dialect the Landsat items speak."""
+    modis_url: str = ""
+    """STAC source of the MODIS collections; empty means Planetary Computer."""
+    hls_url: str = ""
+    """STAC source of the HLS collections; empty means Planetary Computer."""
+    sentinel_hub_url: str = "https://services.sentinel-hub.com"
+    """Sentinel Hub deployment; Copernicus Data Space: `https://sh.dataspace.copernicus.eu`."""
+    sentinel_hub_token_url: str = "https://services.sentinel-hub.com/auth/realms/main/protocol/openid-connect/token"  # noqa: S105 - an address
+    """Where Sentinel Hub hands out tokens; Copernicus Data Space:
+    `https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token`."""
+    sentinel_hub_client_id: str = ""
+    """OAuth client of Sentinel Hub."""
+    sentinel_hub_client_secret: SecretStr = SecretStr("")
+    """Secret of the OAuth client."""
+    sentinel_hub_capability: Literal["pixels", "statistics"] = "pixels"
+    """`pixels` reads blocks and makes rasters; `statistics` asks for one table per farm and makes none."""
+    sentinel_hub_timeout_s: float = Field(default=120.0, gt=0)
+    """Longest wait for one answer of Sentinel Hub, seconds."""
+    earth_engine_url: str = "https://earthengine-highvolume.googleapis.com"
+    """Earth Engine endpoint."""
+    earth_engine_project: str = ""
+    """Google Cloud project that Earth Engine work is charged to."""
+    earth_engine_credentials: SecretStr = SecretStr("")
+    """Key of a service account: the JSON text, or the path of its file."""
+    earth_engine_capability: Literal["pixels", "statistics"] = "pixels"
+    """`pixels` reads blocks and makes rasters; `statistics` reduces regions on their side and makes none."""
+    earth_engine_timeout_s: float = Field(default=180.0, gt=0)
+    """Longest wait for one answer of Earth Engine, seconds."""
     read_timeout_s: float = Field(default=60.0, gt=0)
     """Longest wait for one range of an image file, seconds."""
     read_retries: int = Field(default=4, ge=0)
@@ -103,7 +152,7 @@ class Settings(BaseSettings):
     ui_port: int = Field(default=3000, ge=1, le=65535)
     """Port of the Dagster UI."""
 
-    @field_validator("asset_indices", "index_files", mode="before")
+    @field_validator("asset_indices", "index_files", "providers", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -156,8 +205,7 @@ class Settings(BaseSettings):
             value = getattr(self, name)
             if value is None:
                 continue
-            text = ",".join(value) if isinstance(value, tuple) else str(value)
-            environment[f"FARM_INTEL_{name.upper()}"] = text
+            environment[f"FARM_INTEL_{name.upper()}"] = _as_variable(value)
         environment["FARM_INTEL_HOME"] = str(self.home.absolute())
         environment["DAGSTER_HOME"] = str(dagster_home.absolute())
         return environment
@@ -167,15 +215,35 @@ class Settings(BaseSettings):
         lines = []
         for name in sorted(self.model_fields_set):
             value = getattr(self, name)
-            if value is None or value == type(self).model_fields[name].default:
+            # a secret belongs into the environment, not into a file that is copied about
+            if value is None or isinstance(value, SecretStr) or value == _default(name):
                 continue
             if isinstance(value, bool):
                 text = str(value).lower()
             elif isinstance(value, (int, float)):
                 text = repr(value)
             elif isinstance(value, tuple):
-                text = "[" + ", ".join(f'"{part}"' for part in value) + "]"
+                text = json.dumps(value)
+            elif isinstance(value, Mapping):
+                text = (
+                    "{ " + ", ".join(f"{json.dumps(key)} = {json.dumps(entry)}" for key, entry in value.items()) + " }"
+                )
             else:
                 text = '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
             lines.append(f"{name} = {text}")
         return "\n".join(lines) + "\n"
+
+
+def _default(name: str) -> object:
+    return Settings.model_fields[name].get_default(call_default_factory=True)
+
+
+def _as_variable(value: object) -> str:
+    """Return a setting as the environment holds it."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value))
+    return str(value)

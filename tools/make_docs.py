@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+from pydantic import SecretStr
 
 from farm_intel.cli.app import app
 from farm_intel.indices.registry import IndexRegistry, SpectralIndex, load_registry
@@ -32,10 +33,10 @@ def settings_page() -> str:
         "|---|---|---|",
     ]
     for name, field in Settings.model_fields.items():
-        default = field.default
+        default = field.get_default(call_default_factory=True)
         if isinstance(default, tuple):
             default = ",".join(default)
-        shown = "" if default in (None, "") else f"`{default}`"
+        shown = "" if default in (None, "", {}) or isinstance(default, SecretStr) else f"`{default}`"
         meaning = (field.description or "").replace("\n", " ").replace("|", "\\|")
         lines.append(f"| `FARM_INTEL_{name.upper()}` | {shown} | {meaning} |")
     return "\n".join(lines) + "\n"
