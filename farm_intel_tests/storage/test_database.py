@@ -26,7 +26,6 @@ from farm_intel.storage.database import (
     transaction,
 )
 
-
 MODULES_OF_TABLES = (tables, resilience_tables)
 """Importing them is what puts their tables into the one metadata."""
 
