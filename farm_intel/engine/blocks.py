@@ -16,6 +16,8 @@ from farm_intel.domain.geo import PixelGrid
 from farm_intel.domain.scenes import BandFile
 
 Block = npt.NDArray[Any]
+type Rows = tuple[int, int]
+"""[first, end) rows of a block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +49,15 @@ class OpenBand(Protocol):
         """Grid, blocking, type and nodata as the file itself declares them."""
         ...
 
-    async def read(self, blocks: Sequence[tuple[int, int]]) -> list[Block]:
+    async def read(self, blocks: Sequence[tuple[int, int]], rows: Sequence[Rows] | None = None) -> list[Block]:
         """Return blocks (row, col) in the order asked, each of full block shape (edge blocks padded), native dtype.
 
         Neighbouring blocks of one call may be fetched with one request.
+
+        Args:
+            blocks: which.
+            rows: per block, the rows that will be looked at; the others, and the padding, may then hold anything,
+                so that a reader need not decode them. None asks for whole blocks.
 
         Raises:
             SceneProblemError: the file is truncated or corrupt there.

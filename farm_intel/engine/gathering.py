@@ -18,12 +18,16 @@ _NEAR_CLOUD = int(PixelReason.NEAR_CLOUD)
 
 
 class PixelArrays(NamedTuple):
-    """A PixelSet as a kernel takes it."""
+    """A PixelSet as a kernel takes it, with the runs of side-by-side pixels that make gathering fast."""
 
     windows: npt.NDArray[np.int32]
     ptr: npt.NDArray[np.int64]
     rows: npt.NDArray[np.uint16]
     cols: npt.NDArray[np.uint16]
+    run_ptr: npt.NDArray[np.int64]
+    """(n + 1,) where each area's runs start."""
+    runs: npt.NDArray[np.int64]
+    """(runs + 1,) where each run's pixels start; a run ends where the next one starts."""
 
 
 class BlockPlace(NamedTuple):
@@ -57,12 +61,28 @@ def _shift_of(ratio: int) -> int:
 
 
 @kernel
-def _run_end(pixels: PixelArrays, p: int, end: int) -> int:
-    """Return where the run of side-by-side pixels that starts at p ends; runs are what makes gathering fast."""
-    q = p + 1
-    while q < end and pixels.rows[q] == pixels.rows[p] and pixels.cols[q] == pixels.cols[q - 1] + 1:
-        q += 1
-    return q
+def find_runs(
+    ptr: npt.NDArray[np.int64], rows: npt.NDArray[np.uint16], cols: npt.NDArray[np.uint16]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return where each area's runs start, and where each run of side-by-side pixels starts, with one end each.
+
+    Args:
+        ptr: (n + 1,) where each area's pixels start.
+        rows: of the pixels, relative to the area's window.
+        cols: likewise.
+
+    """
+    run_ptr = np.zeros(ptr.size, np.int64)
+    runs = np.empty(rows.size + 1, np.int64)
+    count = 0
+    for area in range(ptr.size - 1):
+        for p in range(ptr[area], ptr[area + 1]):
+            if p == ptr[area] or rows[p] != rows[p - 1] or cols[p] != cols[p - 1] + 1:
+                runs[count] = p
+                count += 1
+        run_ptr[area + 1] = count
+    runs[count] = rows.size
+    return run_ptr, runs[: count + 1].copy()
 
 
 @kernel
@@ -97,35 +117,37 @@ def gather_reflectance(
     shift = _shift_of(place.ratio)
     for k in range(areas.size):
         area = areas[k]
-        end = pixels.ptr[area + 1]
         move = starts[k] - pixels.ptr[area]
-        p = pixels.ptr[area]
-        while p < end:
-            q = _run_end(pixels, p, end)
+        for run in range(pixels.run_ptr[area], pixels.run_ptr[area + 1]):
+            p = pixels.runs[run]
+            q = pixels.runs[run + 1]
             row = _band_row(np.int64(pixels.windows[area, 0]) + pixels.rows[p], shift, place)
             if row >= 0:
                 left = np.int64(pixels.windows[area, 1]) + pixels.cols[p]
                 low = max(0, place.col * place.ratio - left)
                 high = min(q - p, (place.col + place.width) * place.ratio - left)
                 _scale_run(block[row], (left, low, high, shift), place, scaling, out[move + p : move + q])
-            p = q
 
 
 @kernel
 def _scale_run(line: Any, span: Any, place: BlockPlace, scaling: Scaling, out: npt.NDArray[np.float32]) -> None:
     """Scale the pixels low..high of a run that starts at base column `left`."""
     left, low, high, shift = span
+    if high <= low:
+        return
+    nothing = np.float32(np.nan)
     if shift == 0:
-        for t in range(low, high):
-            number = np.float64(line[left + t - place.col])
-            value = np.float32(number * scaling.scale + scaling.offset)
-            out[t] = np.float32(np.nan) if number == scaling.nodata else value
+        # slices that start at 0 need no look for negative places, and are scaled many pixels at a time
+        source = line[left + low - place.col : left + high - place.col]
+        target = out[low:high]
+        for t in range(target.size):
+            number = np.float64(source[t])
+            target[t] = nothing if number == scaling.nodata else np.float32(number * scaling.scale + scaling.offset)
         return
     for t in range(low, high):
         col = (left + t) >> shift if shift > 0 else (left + t) // place.ratio
-        number = np.float64(line[col - place.col])
-        value = np.float32(number * scaling.scale + scaling.offset)
-        out[t] = np.float32(np.nan) if number == scaling.nodata else value
+        number = np.float64(line[np.uint64(col - place.col)])
+        out[np.uint64(t)] = nothing if number == scaling.nodata else np.float32(number * scaling.scale + scaling.offset)
 
 
 @kernel
@@ -145,11 +167,10 @@ def gather_reasons(
     shift = _shift_of(place.ratio)
     for k in range(areas.size):
         area = areas[k]
-        end = pixels.ptr[area + 1]
         move = starts[k] - pixels.ptr[area]
-        p = pixels.ptr[area]
-        while p < end:
-            q = _run_end(pixels, p, end)
+        for run in range(pixels.run_ptr[area], pixels.run_ptr[area + 1]):
+            p = pixels.runs[run]
+            q = pixels.runs[run + 1]
             row = _band_row(np.int64(pixels.windows[area, 0]) + pixels.rows[p], shift, place)
             if row >= 0:
                 left = np.int64(pixels.windows[area, 1]) + pixels.cols[p]
@@ -159,7 +180,6 @@ def gather_reasons(
                     col = (left + t) >> shift if shift >= 0 else (left + t) // place.ratio
                     value = np.int64(block[row, col - place.col])
                     out[move + p + t] = lookup[value] if 0 <= value < lookup.size else _NODATA
-            p = q
 
 
 @kernel
@@ -225,14 +245,17 @@ def count_missing(
         out: (n,) set True where data is missing.
 
     """
+    for p in range(reasons.size):
+        out[p] = False
+    for band in range(present.size):
+        if present[band]:
+            values = reflectance[band]
+            for p in range(reasons.size):
+                out[p] |= np.isnan(values[p])
     missing = np.zeros(starts.size - 1, np.int64)
     for k in range(starts.size - 1):
         for p in range(starts[k], starts[k + 1]):
-            gone = reasons[p] == _NODATA
-            if reasons[p] == _VALID:
-                for band in range(present.size):
-                    if present[band] and np.isnan(reflectance[band, p]):
-                        gone = True
+            gone = (reasons[p] == _NODATA) | ((reasons[p] == _VALID) & out[p])
             out[p] = gone
             missing[k] += gone
     return missing

@@ -30,12 +30,24 @@ def source_digest() -> str:
 
 def kernel[F: Callable[..., Any]](function: F) -> F:
     """Compile with numba: cached on disk, without the GIL, dividing by zero as numpy does (inf or NaN)."""
+    return _compile(function, frozenset())
+
+
+def reduction[F: Callable[..., Any]](function: F) -> F:
+    """Compile as `kernel` does, free to add up in any order and to take for granted that no value is NaN.
+
+    Without that freedom a sum waits for each of its additions; the results differ in the last bit of a float64.
+    """
+    return _compile(function, frozenset({"reassoc", "nnan", "nsz"}))
+
+
+def _compile[F: Callable[..., Any]](function: F, liberties: frozenset[str]) -> F:
     settings: Any = numba.config  # its names are made at import, numba's types do not know them
     configured = settings.CACHE_DIR
     base = Path(configured) if configured else _HERE / "__pycache__"
     settings.CACHE_DIR = str(base / f"kernels-{source_digest()}")
     try:
-        compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=set(liberties))(function)
     finally:
         settings.CACHE_DIR = configured
     # called like the function it was made of; numba's own type hides the signature

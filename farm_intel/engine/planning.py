@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from farm_intel.engine.blocks import Rows
 from farm_intel.engine.grid import PixelSet
 
 
@@ -38,6 +39,8 @@ class Piece:
     """Row and column of the block."""
     slots: npt.NDArray[np.int64]
     """Positions in the group's `areas`."""
+    rows: Rows
+    """Rows of the block that hold all of their pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,12 +76,13 @@ def plan_groups(
     pairs = [_area_blocks(pixels, areas, layout) for layout in layouts]
     cuts = _cut_groups(owner, pairs, weights, limit)
     counts = pixels.counts()
+    spans = [_band_rows(layout, pixels.windows[areas]) for layout in layouts]
     return tuple(
         Group(
             areas=areas[first:end],
             pieces=tuple(
-                _pieces(layout, slots, blocks, (first, end))
-                for layout, (slots, blocks) in zip(layouts, pairs, strict=True)
+                _pieces(layout, pair, span, (first, end))
+                for layout, pair, span in zip(layouts, pairs, spans, strict=True)
             ),
             pixel_count=int(counts[areas[first:end]].sum()),
         )
@@ -164,16 +168,32 @@ def _cut_groups(
     return cuts
 
 
-def _pieces(
-    layout: BandLayout, slots: npt.NDArray[np.int64], blocks: npt.NDArray[np.int64], span: tuple[int, int]
-) -> tuple[Piece, ...]:
+def _band_rows(layout: BandLayout, windows: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """Return (n, 2) first and end band row of windows with their margin; may reach outside the image."""
+    row, height = windows[:, 0].astype(np.int64), windows[:, 2]
+    first = row // layout.ratio - layout.margin_px
+    return np.stack([first, (row + height - 1) // layout.ratio + 1 + layout.margin_px], axis=1)
+
+
+def _pieces(layout: BandLayout, pair: _Pairs, rows: npt.NDArray[np.int64], span: tuple[int, int]) -> tuple[Piece, ...]:
+    slots, blocks = pair
     inside = slice(int(np.searchsorted(slots, span[0])), int(np.searchsorted(slots, span[1])))
     here, ids = slots[inside] - span[0], blocks[inside]
     order = np.argsort(ids, kind="stable")
     here, ids = here[order], ids[order]
-    edges = np.concatenate([[0], np.nonzero(np.diff(ids))[0] + 1, [len(ids)]]).tolist() if len(ids) else [0]
-    across = _columns(layout)
+    if not len(ids):
+        return ()
+    starts = np.concatenate([[0], np.nonzero(np.diff(ids))[0] + 1])
+    across, height = _columns(layout), layout.block_height_px
+    block_rows, block_cols = np.divmod(ids[starts], across)
+    top = block_rows * height
+    first = np.clip(np.minimum.reduceat(rows[here + span[0], 0], starts) - top, 0, height)
+    end = np.clip(np.maximum.reduceat(rows[here + span[0], 1], starts) - top, 0, layout.height_px - top)
+    end = np.minimum(end, height)
+    edges = [*starts.tolist(), len(ids)]
     return tuple(
-        Piece(block=(int(ids[first]) // across, int(ids[first]) % across), slots=here[first:end])
-        for first, end in pairwise(edges)
+        Piece(block=(row, col), slots=here[edges[k] : edges[k + 1]], rows=(low, high))
+        for k, (row, col, low, high) in enumerate(
+            zip(block_rows.tolist(), block_cols.tolist(), first.tolist(), end.tolist(), strict=True)
+        )
     )

@@ -5,18 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from farm_intel.domain.errors import SceneProblemError, TransientError
-from farm_intel.engine.blocks import Block, OpenBand
+from farm_intel.engine.blocks import Block, OpenBand, Rows
 
 type BlockKey = tuple[int, int, int, int]
 """(read job, band number, block row, block column)."""
+
+
+class Need(NamedTuple):
+    """A block that a group needs."""
+
+    key: BlockKey
+    size: int
+    """Decoded bytes."""
+    rows: Rows
+    """The rows it looks at."""
 
 
 @dataclass(slots=True)
 class _Entry:
     users: int
     size: int
+    rows: Rows
+    """All rows any user looks at."""
     block: asyncio.Future[Block] | None = None
 
 
@@ -37,15 +50,24 @@ class BlockPool:
         self.touched = 0
         """Distinct blocks any group needed."""
 
-    def expect(self, needs: Iterable[tuple[BlockKey, int]]) -> None:
-        """Count one more user for every (block, decoded bytes) a group needs."""
-        for key, size in needs:
+    def expect(self, needs: Iterable[Need]) -> None:
+        """Count one more user for every block a group needs; all groups of a job, before the first of them reads.
+
+        Raises:
+            RuntimeError: the block is being read already, without some of the rows.
+
+        """
+        for key, size, rows in needs:
             entry = self._entries.get(key)
             if entry is None:
-                self._entries[key] = _Entry(users=1, size=size)
+                self._entries[key] = _Entry(users=1, size=size, rows=rows)
                 self.touched += 1
-            else:
-                entry.users += 1
+                continue
+            entry.users += 1
+            wider = (min(rows[0], entry.rows[0]), max(rows[1], entry.rows[1]))
+            if entry.block is not None and wider != entry.rows:
+                raise RuntimeError(f"block {key} was asked for before all of its users were known")
+            entry.rows = wider
 
     async def admit(self, size: int) -> None:
         """Wait until another group of `size` decoded bytes may start.
@@ -87,7 +109,8 @@ class BlockPool:
 
     async def _read(self, band: OpenBand, keys: Sequence[BlockKey]) -> None:
         try:
-            blocks = await band.read([(row, col) for _, _, row, col in keys])
+            rows = [self._entries[key].rows for key in keys]
+            blocks = await band.read([(row, col) for _, _, row, col in keys], rows)
         except (SceneProblemError, TransientError) as error:
             if len(keys) > 1:
                 # one bad block must not take its neighbours with it, whatever was asked for together

@@ -18,7 +18,7 @@ from farm_intel.engine.grid import PixelSet
 from farm_intel.engine.masking import gather_dilated
 from farm_intel.engine.opening import BandSlot, OpenScene
 from farm_intel.engine.planning import BandLayout, Group, Piece, plan_groups
-from farm_intel.engine.pool import BlockKey, BlockPool
+from farm_intel.engine.pool import BlockKey, BlockPool, Need
 from farm_intel.engine.zonal import GatheredPixels, empty_pixels, pixel_arrays
 
 MASK = -1
@@ -120,10 +120,10 @@ class SceneRead:
         layouts = self._layouts
         return plan_groups(self.pixels, areas, layouts.layouts, layouts.weights, self._rules.group_bytes)
 
-    def needs(self, group: Group) -> list[tuple[BlockKey, int]]:
-        """Return every block of a group with its decoded bytes."""
+    def needs(self, group: Group) -> list[Need]:
+        """Return every block of a group."""
         return [
-            (self._key(band, piece), self._size(band))
+            Need(self._key(band, piece), self._size(band), piece.rows)
             for place, pieces in enumerate(group.pieces)
             for piece in pieces
             for band in self._layouts.bands[place]
@@ -131,7 +131,7 @@ class SceneRead:
 
     def size(self, group: Group) -> int:
         """Return the decoded bytes a group has in memory at a time."""
-        return min(sum(size for _, size in self.needs(group)), 2 * self._rules.group_bytes)
+        return min(sum(need.size for need in self.needs(group)), 2 * self._rules.group_bytes)
 
     async def run(self, group: Group, pool: BlockPool, executor: Executor) -> GroupPixels:
         """Read and gather one group whose blocks the pool expects; releases them."""

@@ -12,7 +12,7 @@ from farm_intel.domain.batches import SceneDay
 from farm_intel.domain.errors import SceneProblemError, TransientError
 from farm_intel.domain.geo import PixelGrid
 from farm_intel.domain.scenes import Scene
-from farm_intel.engine.blocks import BandHeader, Block
+from farm_intel.engine.blocks import BandHeader, Block, Rows
 from farm_intel.engine.candidates import DayCandidates, open_day
 from farm_intel.engine.context import RunContext
 from farm_intel.engine.opening import BandSlot, OpenScene
@@ -50,8 +50,9 @@ class _AssumedBand:
 
     header: BandHeader
 
-    async def read(self, blocks: Sequence[tuple[int, int]]) -> list[Block]:
+    async def read(self, blocks: Sequence[tuple[int, int]], rows: Sequence[Rows] | None = None) -> list[Block]:
         """Refuse: an estimate has no pixels."""
+        del rows
         raise LookupError(f"an assumed band has no pixels ({len(blocks)} blocks asked)")
 
     async def read_overview(self, max_edge_px: int) -> Block:
@@ -100,9 +101,10 @@ def _add_day(total: PlanSummary, context: RunContext, candidates: DayCandidates,
 def _add_group(total: PlanSummary, read: SceneRead, group: Group) -> None:
     needs = read.needs(group)
     total.blocks += len(needs)
-    total.bytes_decoded += sum(size for _, size in needs)
-    total.bytes_to_fetch += int(sum(size for _, size in needs) / _COMPRESSION)
-    keys = {key for key, _ in needs}
+    size = sum(need.size for need in needs)
+    total.bytes_decoded += size
+    total.bytes_to_fetch += int(size / _COMPRESSION)
+    keys = {need.key for need in needs}
     # a run of neighbours in a block row is one request
     total.requests += sum((job, band, row, col - 1) not in keys for job, band, row, col in keys)
 

@@ -12,7 +12,7 @@ from farm_intel.domain.batches import RASTER_NODATA, RasterClip
 from farm_intel.domain.errors import BadRequestError
 from farm_intel.domain.observations import STATISTICS
 from farm_intel.domain.products import REASON_COUNT
-from farm_intel.engine.gathering import PixelArrays
+from farm_intel.engine.gathering import PixelArrays, find_runs
 from farm_intel.engine.grid import FarmCells, PixelSet
 from farm_intel.engine.kernels import AreaArrays, BundleArrays, PixelData, ResultArrays, evaluate
 from farm_intel.engine.options import EngineOptions
@@ -140,7 +140,9 @@ def coarsest_ratios(program: BundleProgram, band_ratios: Sequence[int]) -> npt.N
 
 def pixel_arrays(pixels: PixelSet) -> PixelArrays:
     """Return a pixel set as the gathering kernels take it."""
-    return PixelArrays(pixels.windows, pixels.ptr, pixels.rows, pixels.cols)
+    return PixelArrays(
+        pixels.windows, pixels.ptr, pixels.rows, pixels.cols, *find_runs(pixels.ptr, pixels.rows, pixels.cols)
+    )
 
 
 def evaluate_farms(

@@ -14,7 +14,7 @@ import numpy as np
 from farm_intel.domain.batches import ReadCounters
 from farm_intel.domain.errors import SceneProblemKind
 from farm_intel.domain.scenes import BandFile
-from farm_intel.engine.blocks import BandHeader, Block, BlockReader, OpenBand
+from farm_intel.engine.blocks import BandHeader, Block, BlockReader, OpenBand, Rows
 from farm_intel.providers.blocks.decode import CorruptBlockError, decode_block
 from farm_intel.providers.blocks.directory import UnsupportedFileError
 from farm_intel.providers.blocks.headers import check_places, fill_value, pad_block
@@ -98,9 +98,9 @@ class FastBand:
         """Grid, blocking, type and nodata as the file declares them."""
         return self._header
 
-    async def read(self, blocks: Sequence[tuple[int, int]]) -> list[Block]:
+    async def read(self, blocks: Sequence[tuple[int, int]], rows: Sequence[Rows] | None = None) -> list[Block]:
         """Return blocks (row, col) in the order asked; see engine.blocks."""
-        return await self._read_level(self._levels[0], blocks)
+        return await self._read_level(self._levels[0], blocks, rows)
 
     async def read_overview(self, max_edge_px: int) -> Block:
         """Return the largest image whose longer edge is at most `max_edge_px`, or the coarsest there is."""
@@ -110,13 +110,15 @@ class FastBand:
         rows, cols = level.offsets.shape
         places = [(row, col) for row in range(rows) for col in range(cols)]
         blocks = await self._read_level(level, places)
-        height, width = level.block_height_px, level.block_width_px
-        image = np.empty((rows * height, cols * width), level.dtype)
+        height, width = level.form.shape
+        image = np.empty((rows * height, cols * width), level.form.dtype)
         for (row, col), block in zip(places, blocks, strict=True):
             image[row * height : (row + 1) * height, col * width : (col + 1) * width] = block
         return image[: level.height_px, : level.width_px].copy()
 
-    async def _read_level(self, level: Level, blocks: Sequence[tuple[int, int]]) -> list[Block]:
+    async def _read_level(
+        self, level: Level, blocks: Sequence[tuple[int, int]], rows: Sequence[Rows] | None = None
+    ) -> list[Block]:
         check_places(level.offsets.shape, blocks)
         result: list[Block] = [np.empty(0)] * len(blocks)
         stored: list[int] = []
@@ -124,8 +126,7 @@ class FastBand:
             if level.sizes[place]:
                 stored.append(position)
             else:
-                shape = (level.block_height_px, level.block_width_px)
-                result[position] = np.full(shape, self._fill, level.dtype)
+                result[position] = np.full(level.form.shape, self._fill, level.form.dtype)
         runs = _coalesce(level, blocks, stored)
 
         async def read_run(run: _Run) -> None:
@@ -136,19 +137,22 @@ class FastBand:
                 place = blocks[position]
                 start = int(level.offsets[place]) - run.start
                 piece = data[start : start + int(level.sizes[place])]
-                result[position] = await loop.run_in_executor(self._context.pool, self._decode, level, place, piece)
+                wanted = None if rows is None else rows[position]
+                result[position] = await loop.run_in_executor(
+                    self._context.pool, self._decode, level, place, piece, wanted
+                )
 
             await together([decode(position) for position in run.blocks])
 
         await together([read_run(run) for run in runs])
         return result
 
-    def _decode(self, level: Level, place: tuple[int, int], data: memoryview) -> Block:
-        shape = (level.block_height_px, level.block_width_px)
+    def _decode(self, level: Level, place: tuple[int, int], data: memoryview, wanted: Rows | None) -> Block:
+        shape = level.form.shape
+        height = min(shape[0], level.height_px - place[0] * shape[0])
+        width = min(shape[1], level.width_px - place[1] * shape[1])
         try:
-            block = decode_block(
-                data, shape=shape, dtype=level.dtype, compression=level.compression, predictor=level.predictor
-            )
+            block = decode_block(data, level.form, wanted)
         except CorruptBlockError as error:
             raise self._source.ref.problem(
                 SceneProblemKind.UNREADABLE_FILE,
@@ -156,9 +160,8 @@ class FastBand:
                 hint="Have the file delivered again.",
             ) from error
         self._context.meter.decoded(block.nbytes)
-        rows = min(shape[0], level.height_px - place[0] * shape[0])
-        cols = min(shape[1], level.width_px - place[1] * shape[1])
-        return block if (rows, cols) == shape else pad_block(block, rows, cols, self._fill)
+        whole = wanted is not None or (height, width) == shape
+        return block if whole else pad_block(block, height, width, self._fill)
 
 
 def fast_blocks(options: ReaderOptions) -> Callable[[Executor], AbstractAsyncContextManager[BlockReader]]:

@@ -26,7 +26,7 @@ from rasterio.windows import Window
 from farm_intel.domain.batches import ReadCounters
 from farm_intel.domain.errors import SceneProblemError, SceneProblemKind
 from farm_intel.domain.scenes import BandFile
-from farm_intel.engine.blocks import BandHeader, Block, BlockReader, OpenBand
+from farm_intel.engine.blocks import BandHeader, Block, BlockReader, OpenBand, Rows
 from farm_intel.providers.blocks.failures import TransferError, ask_status, error_for_status
 from farm_intel.providers.blocks.gdal import NetworkStatistics, environment, gdal_driver, gdal_path
 from farm_intel.providers.blocks.headers import check_places, checked_grid, fill_value, pad_block
@@ -114,8 +114,9 @@ class RasterioBand:
         """Open the file and check its grid."""
         self._header = await self._run(self._parse)
 
-    async def read(self, blocks: Sequence[tuple[int, int]]) -> list[Block]:
-        """Return blocks (row, col) in the order asked; see engine.blocks."""
+    async def read(self, blocks: Sequence[tuple[int, int]], rows: Sequence[Rows] | None = None) -> list[Block]:
+        """Return blocks (row, col) in the order asked, always whole ones; see engine.blocks."""
+        del rows
         check_places((self.header.block_rows, self.header.block_cols), blocks)
 
         async def one(row: int, col: int) -> Block:

@@ -220,9 +220,23 @@ class RangeSource:
 
 async def retrying[T](context: ReadContext, attempt: Callable[[], Awaitable[T]]) -> T:
     """Return the first good result of `attempt` within the context's retries; the last failure is raised."""
+    first: Exception | None = None
+    try:
+        return await attempt()
+    except (TransferError, ThrottledError) as error:
+        # almost every request succeeds at once; setting up a retry costs more than the request's other Python code
+        first = error
+
+    async def next_attempt() -> T:
+        nonlocal first
+        if first is not None:
+            error, first = first, None
+            raise error
+        return await attempt()
+
     async for trial in context.attempts():
         with trial:
-            result = await attempt()
+            result = await next_attempt()
     return result
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farm_intel.engine.blocks import BandHeader
-from farm_intel.providers.blocks.decode import DEFLATE_CODES
+from farm_intel.providers.blocks.decode import DEFLATE_CODES, BlockFormat
 from farm_intel.providers.blocks.directory import Tag, Tags, UnsupportedFileError, read_directories
 from farm_intel.providers.blocks.headers import Affine, checked_grid
 from farm_intel.providers.blocks.source import RangeSource
@@ -40,11 +40,8 @@ class Level:
 
     width_px: int
     height_px: int
-    block_width_px: int
-    block_height_px: int
-    dtype: np.dtype[Any]
-    compression: int
-    predictor: int
+    form: BlockFormat
+    """Of its blocks."""
     offsets: npt.NDArray[np.int64]
     """(block rows, block cols) first byte."""
     sizes: npt.NDArray[np.int64]
@@ -77,9 +74,9 @@ async def read_header(source: RangeSource) -> TiffHeader:
     crs, transform = _crs(main), _transform(main)
     band = BandHeader(
         grid=checked_grid(source.ref, crs, transform, width_px=full.width_px, height_px=full.height_px),
-        block_height_px=full.block_height_px,
-        block_width_px=full.block_width_px,
-        dtype=full.dtype,
+        block_height_px=full.form.shape[0],
+        block_width_px=full.form.shape[1],
+        dtype=full.form.dtype,
         nodata=_nodata(main),
     )
     return TiffHeader(band=band, levels=tuple(levels))
@@ -117,12 +114,13 @@ def _level(tags: Tags) -> Level:
     return Level(
         width_px=width,
         height_px=height,
-        block_width_px=block_width,
-        block_height_px=block_height,
-        dtype=dtype,
-        compression=compression,
-        # A predictor tag has no meaning without compression (TIFF 6.0, section 14; GDAL ignores it too).
-        predictor=predictor if compression != 1 else 1,
+        form=BlockFormat(
+            shape=(block_height, block_width),
+            dtype=dtype,
+            compression=compression,
+            # A predictor tag has no meaning without compression (TIFF 6.0, section 14; GDAL ignores it too).
+            predictor=predictor if compression != 1 else 1,
+        ),
         offsets=offsets,
         sizes=sizes,
     )
