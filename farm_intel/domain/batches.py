@@ -93,6 +93,12 @@ class FarmDayBatch:
     verdicts: tuple[Verdict | None, ...]
     """Per farm; a verdict means the arrays of this farm are empty (NaN, 0)."""
     problems: tuple[SceneProblem, ...] = ()
+    retry_reasons: tuple[str, ...] = ()
+    """Per farm, why reading again may give a better number, empty where it would not; no tuple: nowhere."""
+
+    def worth_retrying(self, position: int) -> bool:
+        """Return whether a scene that this farm's numbers lack could not be read for now."""
+        return bool(self.retry_reasons) and bool(self.retry_reasons[position])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

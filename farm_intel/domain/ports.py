@@ -66,7 +66,7 @@ class ObservationStore(Protocol):
     def fingerprints(
         self, *, provider: str, collection: str, farm_ids: Sequence[str], indices: Sequence[str], start: date, end: date
     ) -> dict[ObservationKey, tuple[str, ObservationStatus]]:
-        """Return fingerprint and status of every stored cell of the block."""
+        """Return fingerprint and status of every stored cell of the block that has not lost its raster."""
         ...
 
     def publish(self, publication: Publication) -> PublishReceipt:

@@ -128,11 +128,11 @@ class DayWork:
         bundle = self._context.bundle(scene, cells)
         result = await self._context.compute(evaluate_farms, cells, areas, found.pixels, bundle, parts)
         farms = cells.farm_index[areas]
-        plain = self._provenance(scene, (), frozenset())
+        plain = self._provenance(scene, None)
         provenance = []
         for number in farms.tolist():
             farm = self._open.pop(number, None)
-            provenance.append(plain if farm is None else self._provenance(scene, farm.failures, frozenset(farm.flags)))
+            provenance.append(plain if farm is None else self._provenance(scene, farm))
         await self._emit(scene, cells, areas, result, provenance)
 
     async def _emit(
@@ -153,9 +153,11 @@ class DayWork:
             )
         )
 
-    def _provenance(self, scene: OpenScene, failures: Sequence[Failure], flags: frozenset[Flag]) -> Provenance:
+    def _provenance(self, scene: OpenScene, farm: OpenFarm | None) -> Provenance:
+        """Return where numbers of a home scene come from; a farm is given where the scene had gaps or was not first."""
         tile = next((tile for tile in self._candidates.tiles if scene.scene in tile.scenes), None)
-        before = [*failures, *(tile.failures if tile is not None else ())]
+        before = [*(farm.failures if farm else ()), *(tile.failures if tile is not None else ())]
+        flags = frozenset(farm.flags if farm else ())
         if is_older_processing(scene.scene, before):
             flags |= {Flag.OLDER_PROCESSING}
         return Provenance(
@@ -163,7 +165,13 @@ class DayWork:
             acquired_at=scene.scene.acquired_at,
             flags=flags | scene.radiometry.flags,
             radiometry=scene.radiometry.rule,
+            retry=next((str(failure.problem) for failure in [*before, *self._lacking(farm)] if failure.transient), ""),
         )
+
+    def _lacking(self, farm: OpenFarm | None) -> list[Failure]:
+        """Return what could not be read of the scenes that may have filled the farm's remaining gaps."""
+        filled = farm is None or (farm.pixels is not None and not farm.missing.any())
+        return [] if farm is None or filled else [*farm.unread, *self._failed_over(farm.farm)]
 
     def _farm(self, number: int, asked: Scene) -> OpenFarm:
         """Return the open state of a farm; a new one still has every scene after its home scene to ask."""
@@ -234,6 +242,7 @@ class DayWork:
             for k, area in enumerate(found.areas.tolist()):
                 if k in found.failed:
                     self._emitter.problems.append(found.failed[k].problem)
+                    farms[area].unread.append(found.failed[k])
                 else:
                     fill(farms[area], scene, found.pixels.area(k))
 
@@ -266,7 +275,7 @@ class DayWork:
         result = await self._context.compute(evaluate_farms, cells, areas, pixels, self._context.bundle(home, cells))
         provenance = []
         for farm in farms:
-            plain = self._provenance(home, farm.failures, frozenset(farm.flags))
+            plain = self._provenance(home, farm)
             rules = dict.fromkeys(scene.radiometry.rule for scene in farm.contributors)
             provenance.append(
                 Provenance(
@@ -274,6 +283,7 @@ class DayWork:
                     acquired_at=plain.acquired_at,
                     flags=plain.flags,
                     radiometry="; ".join(rules),
+                    retry=plain.retry,
                 )
             )
         await self._emit(home, cells, areas, result, provenance)

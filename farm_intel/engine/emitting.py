@@ -23,6 +23,8 @@ class Provenance:
     acquired_at: datetime | None = None
     flags: frozenset[Flag] = frozenset()
     radiometry: str = ""
+    retry: str = ""
+    """Why reading again may give a better number: a scene that could not be read for now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -118,4 +120,5 @@ def _batch(
         radiometry=tuple(source.radiometry for source in sources),
         verdicts=tuple(verdict for part in parts for verdict in part.verdicts),
         problems=problems,
+        retry_reasons=tuple(source.retry for source in sources) if any(source.retry for source in sources) else (),
     )

@@ -40,6 +40,9 @@ class OpenFarm:
     contributors: list[OpenScene] = field(default_factory=list)
     flags: set[Flag] = field(default_factory=set)
     failures: list[Failure] = field(default_factory=list)
+    """Scenes asked before the home scene, or for its gaps, that could not be used."""
+    unread: list[Failure] = field(default_factory=list)
+    """Scenes that could be opened but not read where they were to fill gaps."""
     seen: list[OpenScene] = field(default_factory=list)
     """Scenes that were read and had nothing of the farm."""
 

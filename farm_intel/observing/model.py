@@ -23,9 +23,12 @@ class ObserveRequest:
     """Recompute cells whose fingerprint is unchanged."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class CellOutcome:
-    """What became of one cell, told as soon as it is stored."""
+    """What became of one cell, told as soon as it is stored; a value that nobody changes.
+
+    Not frozen: a frozen one takes three times as long to make, and there is one for every cell.
+    """
 
     key: ObservationKey
     status: ObservationStatus

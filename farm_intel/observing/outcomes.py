@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
-
-import numpy as np
+from collections.abc import Iterator, MutableMapping, Sequence
+from math import sqrt
 
 from farm_intel.domain.observations import (
-    STATISTICS,
     Observation,
     ObservationKey,
     ObservationStatus,
@@ -22,45 +20,52 @@ def computed_outcomes(
 ) -> Iterator[CellOutcome]:
     """Yield one outcome per cell of a published batch; cells that failed for now go to `failures` instead."""
     batch, judgement = publication.batch, publication.judgement
+    # one conversion per array: asking an array for one number at a time costs more than all the rest
+    numbers = batch.statistics.tolist()
+    n_effective = batch.n_effective.tolist()
+    used = batch.used_pixel_count.tolist()
+    valid, cloud = judgement.valid_fraction.tolist(), judgement.cloud_fraction.tolist()
+    covered = judgement.covered_fraction.tolist()
     for f, farm_id in enumerate(batch.farm_ids):
         verdict = batch.verdicts[f]
+        if verdict is not None and verdict.transient:
+            failures.update((f"{batch.solar_day}|{farm_id}|{slug}", verdict.reason) for slug in batch.indices)
+            continue
+        raster_path = receipt.raster_paths[f]
         for i, slug in enumerate(batch.indices):
-            key = ObservationKey(
-                farm_id=farm_id,
-                index=slug,
-                provider=publication.provider,
-                collection=publication.collection,
-                solar_day=batch.solar_day,
-            )
-            if verdict is not None and verdict.transient:
-                failures[f"{batch.solar_day}|{farm_id}|{slug}"] = verdict.reason
-                continue
-            observed = judgement.statuses[f][i] is ObservationStatus.OBSERVED
-            statistics = (
-                ZonalStatistics(**dict(zip(STATISTICS, batch.statistics[f, i].tolist(), strict=True)))
-                if observed
-                else None
-            )
-            n_effective = float(batch.n_effective[f, i])
+            status = judgement.statuses[f][i]
+            statistics = _statistics(numbers[f][i]) if status is ObservationStatus.OBSERVED else None
             yield CellOutcome(
-                key=key,
-                status=judgement.statuses[f][i],
+                key=ObservationKey(
+                    farm_id=farm_id,
+                    index=slug,
+                    provider=publication.provider,
+                    collection=publication.collection,
+                    solar_day=batch.solar_day,
+                ),
+                status=status,
                 reason=judgement.reasons[f][i],
                 statistics=statistics,
-                valid_pixel_fraction=float(judgement.valid_fraction[f, i]),
-                cloud_fraction=float(judgement.cloud_fraction[f, i]),
-                covered_fraction=float(judgement.covered_fraction[f, i]),
-                used_pixel_count=int(batch.used_pixel_count[f, i]),
-                n_effective=n_effective,
-                standard_error=statistics.std / float(np.sqrt(n_effective)) if statistics else None,
+                valid_pixel_fraction=valid[f][i],
+                cloud_fraction=cloud[f][i],
+                covered_fraction=covered[f][i],
+                used_pixel_count=used[f][i],
+                n_effective=n_effective[f][i],
+                standard_error=statistics.std / sqrt(n_effective[f][i]) if statistics else None,
                 flags=judgement.flags[f][i],
                 scene_ids=batch.scene_ids[f],
                 radiometry=batch.radiometry[f],
                 fingerprint=publication.fingerprints[f][i],
-                raster_path=receipt.raster_paths[f],
-                raster_band=i + 1 if receipt.raster_paths[f] else None,
+                raster_path=raster_path,
+                raster_band=i + 1 if raster_path else None,
                 recomputed=True,
             )
+
+
+def _statistics(numbers: Sequence[float]) -> ZonalStatistics:
+    """Return a cell's statistics from their values in the order of STATISTICS."""
+    mean, median, std, low, high, p10, p25, p75, p90 = numbers
+    return ZonalStatistics(mean=mean, median=median, std=std, min=low, max=high, p10=p10, p25=p25, p75=p75, p90=p90)
 
 
 def stored_outcome(row: Observation) -> CellOutcome:

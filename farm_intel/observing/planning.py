@@ -29,6 +29,8 @@ FOOTPRINT_MARGIN_DEG = 0.02
 RETRIED_STATUSES = frozenset({ObservationStatus.PROVIDER_FAILED})
 """Stored cells that are computed again although nothing changed: the world may have been mended."""
 
+PROVISIONAL = "?"
+"""Ends the stored fingerprint of a number that another attempt may better, so that it equals no inputs."""
 
 type FarmDay = tuple[date, str]
 """Solar day and farm id."""

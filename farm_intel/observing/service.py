@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import batched
 from typing import TYPE_CHECKING, Any, Protocol
 
 from farm_intel.domain.batches import FarmDayBatch, FarmShape, ReadCounters, SceneDay
@@ -22,6 +23,7 @@ from farm_intel.observing.estimating import explain_plan
 from farm_intel.observing.model import CellOutcome, Explanation, ObserveRequest
 from farm_intel.observing.outcomes import computed_outcomes, stored_outcome
 from farm_intel.observing.planning import (
+    PROVISIONAL,
     FarmDay,
     FarmScenes,
     ObservePlan,
@@ -34,6 +36,10 @@ from farm_intel.observing.planning import (
 
 if TYPE_CHECKING:
     from farm_intel.indices.registry import IndexRegistry, SpectralIndex
+
+
+CALENDAR_ROWS = 20_000
+"""Calendar days written at once: some MB, and a write that other processes need not wait long for."""
 
 
 class Engine(Protocol):
@@ -142,7 +148,7 @@ class ObservingService:
 
         """
         plan = self.plan(request)
-        self.store.record_days(self._empty_days(plan))
+        self._record_empty_days(plan)
         total = plan.cells
         done = 0
         for outcome in self._stored(plan):
@@ -181,7 +187,7 @@ class ObservingService:
             days=tuple(days),
         )
         plan = self.plan(request)
-        self.store.record_days(self._empty_days(plan))
+        self._record_empty_days(plan)
         open_cells = set(plan.open_farm_days())
         by_day: dict[date, list[str]] = defaultdict(list)
         for farm_id in request.farm_ids:
@@ -277,7 +283,6 @@ class ObservingService:
         request = plan.request
         provider = self._provider(request)
         days, shapes, indices = self._engine_inputs(plan, task)
-        places = [request.indices.index(slug) for slug in task.indices]
         batches = self.engine().run(
             days,
             shapes,
@@ -293,10 +298,7 @@ class ObservingService:
                 batch=batch,
                 judgement=judge(batch, self.rule),
                 encodings=tuple(index.encoding for index in indices),
-                fingerprints=tuple(
-                    tuple(plan.fingerprints[batch.solar_day, farm_id][place] for place in places)
-                    for farm_id in batch.farm_ids
-                ),
+                fingerprints=_fingerprints(plan, batch, [request.indices.index(slug) for slug in task.indices]),
                 boundary_versions={farm_id: plan.farms[farm_id].boundary_version for farm_id in batch.farm_ids},
                 run_id=run_id,
                 recorded_at=self.clock.now(),
@@ -305,29 +307,30 @@ class ObservingService:
     def _count(self, counters: ReadCounters) -> None:
         self.counters = counters
 
-    def _empty_days(self, plan: ObservePlan) -> list[CoverageDay]:
-        """Calendar rows for the days that have passed and have no scene over the farm."""
+    def _record_empty_days(self, plan: ObservePlan) -> None:
+        """Write the calendar of the days without a scene a piece at a time: twenty years of an estate are millions."""
+        for days in batched(self._empty_days(plan), CALENDAR_ROWS):
+            self.store.record_days(days)
+
+    def _empty_days(self, plan: ObservePlan) -> Iterator[CoverageDay]:
+        """Yield calendar rows for the days that have passed and have no scene over the farm."""
         request = plan.request
         now = self.clock.now()
-        rows = []
         for farm_id in request.farm_ids:
             for day in request.days:
                 cell = (day, farm_id)
                 if cell in plan.found.by_cell or day >= now.date():
                     continue
                 status, reason = self._why_empty(plan, cell)
-                rows.append(
-                    CoverageDay(
-                        farm_id=farm_id,
-                        provider=request.provider,
-                        collection=request.collection,
-                        solar_day=day,
-                        status=status,
-                        reason=reason,
-                        recorded_at=now,
-                    ),
+                yield CoverageDay(
+                    farm_id=farm_id,
+                    provider=request.provider,
+                    collection=request.collection,
+                    solar_day=day,
+                    status=status,
+                    reason=reason,
+                    recorded_at=now,
                 )
-        return rows
 
     def _why_empty(self, plan: ObservePlan, cell: FarmDay) -> tuple[ObservationStatus, str]:
         """Return why a farm has no scene on a day; items that cannot be read leave that open."""
@@ -340,6 +343,16 @@ class ObservingService:
             )
         collection = plan.request.collection
         return ObservationStatus.NO_ACQUISITION, f"no {collection} scene over the farm in the catalogue"
+
+
+def _fingerprints(plan: ObservePlan, batch: FarmDayBatch, places: Sequence[int]) -> tuple[tuple[str, ...], ...]:
+    """Return the inputs' fingerprints per farm and index, marked where a scene could not be read for now."""
+    rows = []
+    for position, farm_id in enumerate(batch.farm_ids):
+        prints = plan.fingerprints[batch.solar_day, farm_id]
+        mark = PROVISIONAL if batch.worth_retrying(position) else ""
+        rows.append(tuple([prints[place] + mark for place in places]))
+    return tuple(rows)
 
 
 def _scene_set_hashes(found: FarmScenes) -> dict[date, str]:

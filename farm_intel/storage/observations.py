@@ -121,22 +121,28 @@ class SqlObservationStore:
     def fingerprints(
         self, *, provider: str, collection: str, farm_ids: Sequence[str], indices: Sequence[str], start: date, end: date
     ) -> dict[ObservationKey, tuple[str, ObservationStatus]]:
-        """Return fingerprint and status of every stored cell of the block."""
+        """Return fingerprint and status of every stored cell of the block whose raster, where it has one, is there.
+
+        A cell that lost its raster is left out, so that it is computed again as one that was never stored.
+        """
         c = _OBSERVATIONS
         with reading(self.engine) as connection:
-            query = select(c.farm_id, c.index_slug, c.solar_day, c.fingerprint, c.status).where(
+            query = select(c.farm_id, c.index_slug, c.solar_day, c.fingerprint, c.status, c.raster_sha256).where(
                 one_of(c.farm_id, farm_ids, connection),
                 one_of(c.index_slug, indices, connection),
                 c.provider == provider,
                 c.collection == collection,
                 c.solar_day.between(start, end),
             )
-            return {
-                ObservationKey(
-                    farm_id=farm_id, index=index, provider=provider, collection=collection, solar_day=solar_day
-                ): (fingerprint, ObservationStatus(status))
-                for farm_id, index, solar_day, fingerprint, status in connection.execute(query)
-            }
+            rows = connection.execute(query).all()
+        there = {sha256: sha256 is None or self.rasters.exists(sha256) for sha256 in {row[5] for row in rows}}
+        return {
+            ObservationKey(
+                farm_id=farm_id, index=index, provider=provider, collection=collection, solar_day=solar_day
+            ): (fingerprint, ObservationStatus(status))
+            for farm_id, index, solar_day, fingerprint, status, sha256 in rows
+            if there[sha256]
+        }
 
     def observations(
         self,

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 from shapely import to_wkb
 from shapely.geometry import box
 
-from farm_intel.domain.batches import Verdict
+from farm_intel.domain.batches import FarmDayBatch, Verdict
 from farm_intel.domain.errors import BadRequestError, CellsFailedError, SceneProblemKind, UnknownNameError
 from farm_intel.domain.geo import BBox
-from farm_intel.domain.observations import ObservationStatus
+from farm_intel.domain.observations import CoverageDay, ObservationStatus
 from farm_intel.domain.quality import QualityRule
 from farm_intel.domain.scenes import Scene, SceneProblem
 from farm_intel.indices.registry import load_registry
 from farm_intel.observing.model import ObserveRequest
-from farm_intel.observing.service import ImageryProvider, ObservingService
+from farm_intel.observing.service import CALENDAR_ROWS, ImageryProvider, ObservingService
 from farm_intel_tests.support.fakes import (
     PROFILE,
     FakeCatalog,
@@ -181,6 +183,51 @@ def test_a_read_that_may_succeed_later_fails_its_cell_only_and_is_due_again() ->
     assert set(caught.value.failures) == {f"{DAYS[5]}|b|ndvi", f"{DAYS[5]}|b|savi"}
     world.engine.verdicts.clear()
     assert {(farm, day) for farm, _, day, recomputed in world.observe() if recomputed} == {("b", DAYS[5])}
+
+
+class HastyEngine(FakeEngine):
+    """Some numbers of this engine lack a scene that could not be read for now."""
+
+    lacking: frozenset[str] = frozenset()
+
+    def run(self, *args: Any, **options: Any) -> Iterator[FarmDayBatch]:
+        for batch in super().run(*args, **options):
+            reasons = tuple("503" if farm_id in self.lacking else "" for farm_id in batch.farm_ids)
+            yield replace(batch, retry_reasons=reasons)
+
+
+def test_a_number_that_lacks_a_scene_is_kept_and_due_until_the_scene_was_read() -> None:
+    world = World()
+    world.engine = engine = HastyEngine()
+    engine.lacking = frozenset({"b"})
+
+    assert len(world.observe()) == 8
+    stored = {key.farm_id: row.statistics for key, row in world.store.rows.items()}
+    assert stored["b"] is not None
+    for _ in range(2):
+        assert {farm for farm, *_, recomputed in world.observe() if recomputed} == {"b"}
+    engine.lacking = frozenset()
+    assert {farm for farm, *_, recomputed in world.observe() if recomputed} == {"b"}
+    assert not [farm for farm, *_, recomputed in world.observe() if recomputed]
+
+
+class CountingStore(FakeObservationStore):
+    """Tells how many calendar days were written at once."""
+
+    def record_days(self, days: Sequence[CoverageDay]) -> None:
+        self.sizes = [*getattr(self, "sizes", []), len(days)]
+        super().record_days(days)
+
+
+def test_the_calendar_of_many_years_is_written_in_pieces() -> None:
+    world = World([scene_on(DAYS[0])])
+    world.service.store = store = CountingStore()
+    past = tuple(FIRST - timedelta(days=n) for n in range(11_000, 0, -1))
+
+    world.observe(days=past)
+
+    assert sum(store.sizes) == len(store.days) == 22_000
+    assert max(store.sizes) <= CALENDAR_ROWS
 
 
 def test_an_unusable_scene_is_an_answer_and_not_a_failure() -> None:

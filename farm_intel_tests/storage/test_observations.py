@@ -362,3 +362,27 @@ def test_overwritten_rasters_stay_until_the_reaper_comes(store):
 
     with reading(store.engine) as connection:
         assert connection.scalar(select(func.count()).select_from(tables.rasters)) == 4
+
+
+def test_a_cell_that_lost_its_raster_is_not_known_any_more_until_it_is_published_again(store):
+    """The planner takes what is not known for missing, so that a backfill mends a lost disk without `--force`."""
+    publication = make_publication(4)
+    receipt = store.publish(publication)
+    asked = {
+        "provider": publication.provider,
+        "collection": publication.collection,
+        "farm_ids": publication.batch.farm_ids,
+        "indices": publication.batch.indices,
+        "start": publication.batch.solar_day,
+        "end": publication.batch.solar_day,
+    }
+    whole = store.fingerprints(**asked)
+    lost = next(k for k, sha256 in enumerate(receipt.raster_sha256) if sha256)
+    store.rasters.remove(receipt.raster_sha256[lost])
+
+    left = store.fingerprints(**asked)
+
+    assert {key.farm_id for key in whole.keys() - left.keys()} == {publication.batch.farm_ids[lost]}
+    assert left.keys() < whole.keys()
+    store.publish(publication)
+    assert store.fingerprints(**asked) == whole
