@@ -387,38 +387,36 @@ def _write(
     codes, lengths = code
     for token in tokens:
         if token < _RUN:
-            first = token & 0xFF
-            second = token >> 8
-            held |= codes[first] << np.uint64(bits)
-            bits += lengths[first]
+            first, second = token & 0xFF, token >> 8
+            size = lengths[first]
+            # joined before they meet what is held, so that only one step waits for the pixel before
+            held |= (codes[first] | codes[second] << np.uint64(size)) << np.uint64(bits)
+            bits += size + lengths[second]
         else:
-            length = 2 * (token - _RUN)
-            first = _LENGTHS[length, 0]
+            match = 2 * (token - _RUN)
+            first = _LENGTHS[match, 0]
             held |= codes[first] << np.uint64(bits)
             bits += lengths[first]
-            held |= np.uint64(_LENGTHS[length, 2]) << np.uint64(bits)
-            bits += _LENGTHS[length, 1] + 1
+            held |= np.uint64(_LENGTHS[match, 2]) << np.uint64(bits)
+            bits += _LENGTHS[match, 1] + 1
             held |= np.uint64(1) << np.uint64(bits - 1)
-            second = -1
-        if second >= 0:
-            held |= codes[second] << np.uint64(bits)
-            bits += lengths[second]
-        if bits >= 32:
-            words[place] = np.uint32(held & np.uint64(0xFFFFFFFF))
-            place += 1
-            held >>= np.uint64(32)
-            bits -= 32
+        # Written whether the word is full or not: a branch that noise decides would cost more than all the rest.
+        words[place] = np.uint32(held & np.uint64(0xFFFFFFFF))
+        full = bits >> 5
+        place += full
+        held >>= np.uint64(full << 5)
+        bits &= 31
     held |= codes[_END] << np.uint64(bits)
     bits += lengths[_END]
-    size: int = 4 * place + (bits + 7) // 8
+    length: int = 4 * place + (bits + 7) // 8
     if bits >= 32:
         words[place] = np.uint32(held & np.uint64(0xFFFFFFFF))
         place += 1
         held >>= np.uint64(32)
     # the checksum is the only part that is not bits but bytes, most significant first, at the next whole byte
-    used = size - 4 * place
+    used = length - 4 * place
     turned = (checksum & 0xFF) << 24 | (checksum & 0xFF00) << 8 | (checksum >> 8) & 0xFF00 | checksum >> 24
     held |= np.uint64(turned) << np.uint64(8 * used)
     words[place] = np.uint32(held & np.uint64(0xFFFFFFFF))
     words[place + 1] = np.uint32(held >> np.uint64(32))
-    return size + 4
+    return length + 4
