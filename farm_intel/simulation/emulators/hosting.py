@@ -62,6 +62,7 @@ class EmulatorServer:
         self._port = port
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.transports: dict[tuple[str, int], asyncio.Transport] = {}
         """Open connections by client address, for faults below HTTP."""
 
@@ -118,9 +119,12 @@ class EmulatorServer:
             server_header=False,
         )
         self._server = server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=lambda: server.run(sockets=[listener]), daemon=True, name=f"emulator-{self._port}"
-        )
+
+        async def serve() -> None:
+            self._loop = asyncio.get_running_loop()
+            await server.serve(sockets=[listener])
+
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True, name=f"emulator-{self._port}")
         self._thread.start()
         self._await_start(server)
 
@@ -128,9 +132,10 @@ class EmulatorServer:
         """Stop listening and drop open connections; `start` begins again on the same port."""
         if self._server is None or self._thread is None:
             return
-        # force_exit: requests held open by a timeout fault must not hold up the end.
-        self._server.force_exit = True
         self._server.should_exit = True
+        if self._loop is not None and self._thread.is_alive():
+            # Requests held open by a timeout fault must not hold up the end, nor their clients.
+            self._loop.call_soon_threadsafe(self._drop_connections)
         self._thread.join(timeout=_START_TIMEOUT_S)
         self._server = None
         self.transports.clear()
@@ -139,6 +144,10 @@ class EmulatorServer:
         """Forget the log and all faults."""
         self.log.clear()
         self.faults.clear()
+
+    def _drop_connections(self) -> None:
+        for transport in list(self.transports.values()):
+            transport.abort()
 
     def _await_start(self, server: uvicorn.Server) -> None:
         until = time.monotonic() + _START_TIMEOUT_S
@@ -298,7 +307,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 async def _run_buffered(app: AsgiApp, scope: Scope, receive: Receive) -> _Buffered:
     answer = _Buffered(start={}, body=b"")
 
-    async def collect(message: Message) -> None:  # noqa: RUF029 - ASGI's signature
+    async def collect(message: Message) -> None:
         if message["type"] == "http.response.start":
             answer.start = message
         else:
