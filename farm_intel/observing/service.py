@@ -76,6 +76,10 @@ class ImageryProvider:
     name: str
     catalog: SceneCatalog
     profile: CollectionProfile
+    engine: Callable[[], Engine]
+    """Makes what turns its scenes into numbers: reads pixels, or asks for tables."""
+    rules_text: str = ""
+    """What of its own way of working changes numbers; part of every fingerprint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +101,6 @@ class ObservingService:
     farms: FarmStore
     store: ObservationStore
     registry: IndexRegistry
-    engine: Callable[[], Engine]
     clock: Clock
     rule: QualityRule
     rules_text: str
@@ -124,7 +127,8 @@ class ObservingService:
         bands.add(provider.profile.mask.band)
         found = find_scenes(provider.catalog, provider.profile, list(farms.values()), request.days, frozenset(bands))
         self.problems = tuple(dict.fromkeys(str(problem) for problem in found.problems))
-        fingerprints = fingerprint_cells(farms, found, provider.profile, indices, self.rules_text)
+        rules = f"{self.rules_text}{provider.rules_text}"
+        fingerprints = fingerprint_cells(farms, found, provider.profile, indices, rules)
         done = up_to_date_cells(request, fingerprints, self.store)
         return ObservePlan(
             request=request,
@@ -219,7 +223,7 @@ class ObservingService:
         plan = self.plan(request)
         provider = self._provider(request)
         summaries = [
-            self.engine().plan_summary(*self._engine_inputs(plan, task), provider.profile) for task in plan.tasks
+            provider.engine().plan_summary(*self._engine_inputs(plan, task), provider.profile) for task in plan.tasks
         ]
         return explain_plan(plan, summaries)
 
@@ -283,7 +287,7 @@ class ObservingService:
         request = plan.request
         provider = self._provider(request)
         days, shapes, indices = self._engine_inputs(plan, task)
-        batches = self.engine().run(
+        batches = provider.engine().run(
             days,
             shapes,
             indices,

@@ -50,11 +50,12 @@ class World:
         self.store = FakeObservationStore()
         self.engine = FakeEngine()
         self.service = ObservingService(
-            providers={"stac": ImageryProvider(name="stac", catalog=self.catalog, profile=PROFILE)},
+            providers={
+                "stac": ImageryProvider(name="stac", catalog=self.catalog, profile=PROFILE, engine=lambda: self.engine)
+            },
             farms=self.farm_store,
             store=self.store,
             registry=load_registry(),
-            engine=lambda: self.engine,
             clock=FixedClock(),
             rule=QualityRule(),
             rules_text="rules",

@@ -77,11 +77,12 @@ class FakeInstallation:
     @property
     def observing(self) -> ObservingService:
         return ObservingService(
-            providers={"stac": ImageryProvider(name="stac", catalog=self.catalog, profile=PROFILE)},
+            providers={
+                "stac": ImageryProvider(name="stac", catalog=self.catalog, profile=PROFILE, engine=lambda: self.engine)
+            },
             farms=self.farms,
             store=self.observations,
             registry=self.registry,
-            engine=lambda: self.engine,
             clock=FixedClock(),
             rule=QualityRule(),
             rules_text="fake",

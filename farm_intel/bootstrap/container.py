@@ -1,21 +1,14 @@
-"""The composition root: settings in, a container of adapters and use cases out.
-
-Everything is built when it is first asked for, and heavy libraries are imported here and nowhere above, so that the
-Dagster definitions and the quick commands do not pay for what they do not use.
-"""
+"""The container: adapters and use cases of one installation."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from pydantic import ValidationError
-
-from farm_intel.domain.errors import BadRequestError, NotConfiguredError
+from farm_intel.domain.errors import BadRequestError
 from farm_intel.domain.ports import Clock, Progress
 from farm_intel.domain.quality import QualityRule
 from farm_intel.settings import Settings
@@ -23,12 +16,12 @@ from farm_intel.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy import Engine as Database
 
-    from farm_intel.engine.pipeline import EngineOptions, SceneMajorEngine
+    from farm_intel.bootstrap.imagery import Imagery, ImagerySource
+    from farm_intel.engine.pipeline import EngineOptions
     from farm_intel.indices.registry import IndexRegistry
     from farm_intel.observing.cube import CubeReport
     from farm_intel.observing.pictures import CellPictures
     from farm_intel.observing.service import ImageryProvider, ObservingService
-    from farm_intel.providers.stac.catalog import StacCatalog
     from farm_intel.storage.farm_drafts import FarmDraft, FarmFile, ImportReport
     from farm_intel.storage.farms import SqlFarmStore
     from farm_intel.storage.observations import SqlObservationStore
@@ -99,47 +92,21 @@ class Container:
         return SqlObservationStore(self.database, self.rasters)
 
     @cached_property
+    def imagery(self) -> Imagery:
+        """The providers in use, each built when it is first asked for."""
+        from farm_intel.bootstrap.imagery import Imagery
+
+        return Imagery(self)
+
+    @property
     def providers(self) -> Mapping[str, ImageryProvider]:
         """The configured imagery providers by name."""
-        from farm_intel.observing.service import ImageryProvider
-        from farm_intel.providers.collections import profile
+        return self.imagery
 
-        settings = self.settings
-        return {
-            "stac": ImageryProvider(
-                name="stac",
-                catalog=self.stac_catalog,
-                profile=profile(settings.stac_dialect, settings.stac_collection),
-            ),
-        }
-
-    @cached_property
-    def stac_catalog(self) -> StacCatalog:
-        """The STAC catalogue of the settings.
-
-        Raises:
-            NotConfiguredError: no catalogue is set.
-
-        """
-        from farm_intel.providers.stac.catalog import StacCatalog
-        from farm_intel.resilience.retry import tell_of_waits
-
-        tell_of_waits()
-        settings = self.settings
-        if not settings.stac_url:
-            raise NotConfiguredError(
-                "no STAC catalogue is set",
-                hint="Set FARM_INTEL_STAC_URL to an API root or to a catalog.json; `farm-intel demo` brings its own.",
-            )
-        return StacCatalog(
-            source=settings.stac_url,
-            dialect=settings.stac_dialect,
-            collection=settings.stac_collection,
-            timeout_s=settings.stac_timeout_s,
-            retries=settings.stac_retries,
-            page_size=settings.stac_page_size,
-            provider="stac",
-        )
+    @property
+    def sources(self) -> tuple[ImagerySource, ...]:
+        """The providers in use with their product rows, best first; builds and asks nothing."""
+        return self.imagery.sources
 
     @property
     def engine_options(self) -> EngineOptions:
@@ -155,26 +122,6 @@ class Container:
             min_pure_pixels=settings.min_pure_pixels,
         )
 
-    def engine(self) -> SceneMajorEngine:
-        """Return a new engine over the configured block readers."""
-        from farm_intel.engine.pipeline import SceneMajorEngine
-        from farm_intel.providers.blocks.auto import block_readers
-        from farm_intel.providers.blocks.options import ReaderOptions, S3Options
-        from farm_intel.providers.collections import S3_ENDPOINTS
-
-        settings = self.settings
-        readers = block_readers(
-            ReaderOptions(
-                kind=settings.reader,
-                concurrency=settings.read_concurrency,
-                timeout_s=settings.read_timeout_s,
-                retries=settings.read_retries,
-                sign=self.stac_catalog.sign,
-                s3=S3Options(endpoint_url=S3_ENDPOINTS.get(settings.stac_dialect, "")),
-            ),
-        )
-        return SceneMajorEngine(readers, self.engine_options)
-
     @cached_property
     def observing(self) -> ObservingService:
         """The observe-farms use case."""
@@ -186,7 +133,6 @@ class Container:
             farms=self.farms,
             store=self.observations,
             registry=self.registry,
-            engine=self.engine,
             clock=self.clock,
             rule=QualityRule(min_valid_fraction=settings.min_valid_fraction),
             rules_text=(
@@ -326,60 +272,3 @@ class Container:
                 farm=self.farms.get(farm_id), day=found, raster=raster, observations=list(cells), href=path.as_uri()
             )
         return None
-
-
-def build_container(settings: Settings) -> Container:
-    """Return the container of these settings; opens nothing."""
-    return Container(settings)
-
-
-def container_from_environment() -> Container:
-    """Return the container of the environment's settings.
-
-    Raises:
-        NotConfiguredError: a setting is unknown or out of its range; the message names each.
-
-    """
-    return Container(load_settings())
-
-
-def ignored_inputs() -> list[str]:
-    """Return what was meant as a setting and is none: misspelt variables, a settings file that is not there."""
-    return Settings.ignored_inputs()
-
-
-def load_settings(**overrides: object) -> Settings:
-    """Return the settings from environment and file, with overrides on top.
-
-    Raises:
-        NotConfiguredError: a setting is unknown or out of its range; the message names each.
-
-    """
-    try:
-        return Settings(**overrides)  # type: ignore[arg-type]  # checked by pydantic itself
-    except ValidationError as error:
-        problems = "; ".join(
-            f"FARM_INTEL_{'_'.join(str(part) for part in e['loc']).upper()}: "
-            f"{'there is no such setting' if e['type'] == 'extra_forbidden' else e['msg']} (got {e['input']!r})"
-            for e in error.errors()
-        )
-        raise NotConfiguredError(f"settings: {problems}", hint="`docs/settings.md` lists them all.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise NotConfiguredError(
-            f"the settings file cannot be read: {error}",
-            hint="FARM_INTEL_CONFIG, or farm_intel.toml here, should hold `name = value` lines.",
-        ) from error
-
-
-def settings_from_file(path: Path) -> Settings:
-    """Return the settings a TOML file holds, over the environment's.
-
-    Raises:
-        NotConfiguredError: the file is not TOML, or a setting is unknown or out of its range.
-
-    """
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise NotConfiguredError(f"{path}: {error}", hint="It should hold `name = value` lines.") from error
-    return load_settings(**values)

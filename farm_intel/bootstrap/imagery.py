@@ -1,0 +1,176 @@
+"""The providers in use: each a catalogue, a product row and an engine, built when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from farm_intel.domain.errors import NotConfiguredError
+from farm_intel.domain.products import CollectionProfile
+from farm_intel.providers.collections import profile
+from farm_intel.providers.rows import Adapter, ProviderRow, provider_row
+
+if TYPE_CHECKING:
+    from farm_intel.bootstrap.container import Container
+    from farm_intel.engine.blocks import BlockReaderFactory
+    from farm_intel.engine.pipeline import SceneMajorEngine
+    from farm_intel.observing.service import Engine, ImageryProvider
+    from farm_intel.providers.stac.catalog import StacCatalog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagerySource:
+    """What definitions need of a provider; made from settings and tables alone."""
+
+    row: ProviderRow
+    profile: CollectionProfile
+    capability: str
+
+    @property
+    def name(self) -> str:
+        """The provider's name."""
+        return self.row.name
+
+    @property
+    def collection(self) -> str:
+        """The collection it reads."""
+        return self.profile.collection
+
+
+class Imagery(Mapping[str, "ImageryProvider"]):
+    """Providers by name, in the order of the settings."""
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self._built: dict[str, ImageryProvider] = {}
+
+    @cached_property
+    def sources(self) -> tuple[ImagerySource, ...]:
+        """The providers in use, best first.
+
+        Raises:
+            UnknownNameError: a setting names a provider that does not exist.
+            NotConfiguredError: there is no product row for what the settings ask for.
+
+        """
+        settings = self._container.settings
+        names = dict.fromkeys((*settings.providers, *(n for order in settings.provider_order.values() for n in order)))
+        return tuple(self._source(provider_row(name)) for name in names)
+
+    def __len__(self) -> int:
+        """Return how many providers are in use."""
+        return len(self.sources)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield their names, best first."""
+        return iter(source.name for source in self.sources)
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether a provider is in use; builds nothing."""
+        return any(source.name == name for source in self.sources)
+
+    def __getitem__(self, name: str) -> ImageryProvider:
+        """Return a provider, ready to be asked.
+
+        Raises:
+            KeyError: it is not in use.
+            NotConfiguredError: an address, credential or package is missing.
+
+        """
+        source = next((source for source in self.sources if source.name == name), None)
+        if source is None:
+            raise KeyError(name)
+        if name not in self._built:
+            self._built[name] = self._build(source)
+        return self._built[name]
+
+    def _source(self, row: ProviderRow) -> ImagerySource:
+        settings = self._container.settings
+        dialect, collection = _dialect(row, self._container)
+        capability = getattr(settings, f"{row.adapter.value}_capability", "pixels")
+        return ImagerySource(row=row, profile=profile(dialect, collection), capability=capability)
+
+    def _build(self, source: ImagerySource) -> ImageryProvider:
+        missing = [name for name in source.row.settings if not _value(self._container, name)]
+        if missing:
+            raise NotConfiguredError(
+                f"provider {source.name} is not set up: {', '.join(missing)} has no value",
+                hint=f"Set {', '.join(f'FARM_INTEL_{name.upper()}' for name in missing)}; docs/providers.md says how."
+                + (" `farm-intel demo` brings its own catalogue." if source.name == "stac" else ""),
+            )
+        build = {Adapter.STAC: self._stac}[source.row.adapter]
+        return build(source)
+
+    def _stac(self, source: ImagerySource) -> ImageryProvider:
+        from farm_intel.observing.service import ImageryProvider
+        from farm_intel.providers.stac.catalog import StacCatalog
+        from farm_intel.resilience.retry import tell_of_waits
+
+        tell_of_waits()
+        settings = self._container.settings
+        dialect = source.profile.dialect
+        catalog = StacCatalog(
+            source=_stac_url(source, self._container) or source.row.endpoints[dialect],
+            dialect=dialect,
+            collection=source.collection,
+            timeout_s=settings.stac_timeout_s,
+            retries=settings.stac_retries,
+            page_size=settings.stac_page_size,
+            provider=source.name,
+        )
+        return ImageryProvider(
+            name=source.name,
+            catalog=catalog,
+            profile=source.profile,
+            engine=lambda: self._file_engine(catalog, dialect),
+        )
+
+    def _file_engine(self, catalog: StacCatalog, dialect: str) -> Engine:
+        """Return an engine over files that a STAC catalogue points to."""
+        from farm_intel.providers.blocks.auto import block_readers
+        from farm_intel.providers.blocks.options import ReaderOptions, S3Options
+        from farm_intel.providers.collections import S3_ENDPOINTS
+
+        settings = self._container.settings
+        readers = block_readers(
+            ReaderOptions(
+                kind=settings.reader,
+                concurrency=settings.read_concurrency,
+                timeout_s=settings.read_timeout_s,
+                retries=settings.read_retries,
+                sign=catalog.sign,
+                s3=S3Options(endpoint_url=S3_ENDPOINTS.get(dialect, "")),
+            ),
+        )
+        return self._engine(readers)
+
+    def _engine(self, readers: BlockReaderFactory) -> SceneMajorEngine:
+        from farm_intel.engine.pipeline import SceneMajorEngine
+
+        return SceneMajorEngine(readers, self._container.engine_options)
+
+
+def _dialect(row: ProviderRow, container: Container) -> tuple[str, str]:
+    """Return catalogue dialect and collection of a provider under the settings."""
+    settings = container.settings
+    if not row.collections:
+        return settings.stac_dialect, settings.stac_collection
+    dialect = getattr(settings, f"{row.name}_dialect", next(iter(row.collections)))
+    return dialect, row.collections[dialect]
+
+
+_URL_SETTINGS = {"modis_vi": "modis_url", "hls_l30": "hls_url", "hls_s30": "hls_url"}
+"""Providers that share the address of another."""
+
+
+def _stac_url(source: ImagerySource, container: Container) -> str:
+    return str(getattr(container.settings, _URL_SETTINGS.get(source.name, f"{source.name}_url")))
+
+
+def _value(container: Container, name: str) -> str:
+    from pydantic import SecretStr
+
+    value = getattr(container.settings, name)
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
