@@ -54,6 +54,14 @@ def judge(batch: FarmDayBatch, rule: QualityRule) -> Judgement:
     covered = 1.0 - fractions[:, :, PixelReason.NODATA]
     enough = (batch.used_area_px >= rule.min_used_area_px) & (valid >= rule.min_valid_fraction)
     enough &= np.isfinite(batch.statistics[:, :, 0])
+    partial = (covered < rule.partial_coverage_below).tolist()
+    clouded = (obscured > rule.cloudy_flag_above).tolist()
+    uncovered = ((covered <= 0.0) & covered.any(axis=1)[:, None]).tolist()
+    mixed = batch.mixed.tolist()
+    # lists, because asking an array for one number at a time costs more than judging it
+    enoughs, valids, obscureds, covereds, areas = (
+        array.tolist() for array in (enough, valid, obscured, covered, batch.used_area_px)
+    )
     statuses: list[list[ObservationStatus]] = []
     reasons: list[list[str]] = []
     flags: list[list[tuple[Flag, ...]]] = []
@@ -61,16 +69,9 @@ def judge(batch: FarmDayBatch, rule: QualityRule) -> Judgement:
         row: list[tuple[ObservationStatus, str]] = [
             (verdict.status, verdict.reason)
             if verdict is not None
-            else _judge_cell(
-                bool(enough[f, i]),
-                float(valid[f, i]),
-                float(obscured[f, i]),
-                float(covered[f, i]),
-                float(batch.used_area_px[f, i]),
-                rule,
-            )
-            if covered[f, i] > 0.0 or not covered[f].any()
             else (ObservationStatus.REJECTED, "no scene of the day offers every band this index needs")
+            if uncovered[f][i]
+            else _judge_cell(enoughs[f][i], valids[f][i], obscureds[f][i], covereds[f][i], areas[f][i], rule)
             for i in range(len(batch.indices))
         ]
         statuses.append([status for status, _ in row])
@@ -79,12 +80,12 @@ def judge(batch: FarmDayBatch, rule: QualityRule) -> Judgement:
             [
                 _flags(
                     batch.flags[f],
-                    mixed=bool(batch.mixed[f, i]),
-                    partial=float(covered[f, i]) < rule.partial_coverage_below,
-                    clouded=float(obscured[f, i]) > rule.cloudy_flag_above,
-                    observed=row[i][0] is ObservationStatus.OBSERVED,
+                    mixed=mixed[f][i],
+                    partial=partial[f][i],
+                    clouded=clouded[f][i],
+                    observed=status is ObservationStatus.OBSERVED,
                 )
-                for i in range(len(batch.indices))
+                for i, (status, _) in enumerate(row)
             ],
         )
     if any(batch.verdicts):

@@ -32,7 +32,8 @@ SINGLE_BLOCK_MAX_PX = 512
 TILE_PX = 256
 """Tile edge of larger rasters: a screenful of one farm is a handful of range requests."""
 
-_STATISTICS = ("MAXIMUM", "MEAN", "MINIMUM", "STDDEV", "VALID_PERCENT")
+_STATISTICS = {"MAXIMUM": "%d", "MEAN": "%.15g", "MINIMUM": "%d", "STDDEV": "%.15g", "VALID_PERCENT": "%.15g"}
+"""What GDAL keeps of a band, in its order, and how it is written."""
 _SHORT, _LONG, _DOUBLE, _ASCII = 3, 4, 12, 2
 _TYPE_SIZE = {_ASCII: 1, _SHORT: 2, _LONG: 4, _DOUBLE: 8}
 _WIDTH, _HEIGHT, _STRIP_OFFSETS, _STRIP_ROWS, _STRIP_COUNTS = 256, 257, 273, 278, 279
@@ -288,7 +289,10 @@ def _template(bands: tuple[RasterBand, ...], described: tuple[bool, ...]) -> str
         )
         parts.append(about.replace("%", "%%"))
         if known:  # nothing can be said of a band without a valid pixel
-            parts += [f'<Item name="STATISTICS_{name}" sample="{sample}">%.15g</Item>\n' for name in _STATISTICS]
+            parts += [
+                f'<Item name="STATISTICS_{name}" sample="{sample}">{form}</Item>\n'
+                for name, form in _STATISTICS.items()
+            ]
     parts.append("</GDALMetadata>\n\0")
     return "".join(parts)
 
