@@ -1,12 +1,14 @@
 """The one retry policy: transient failures are tried again with exponential back-off and jitter, nothing else is.
 
 A server that says when to come back (`ThrottledError.retry_after_s`) is obeyed to the second, up to
-`RetryPolicy.longest_retry_after_s`: a run that would have to sleep longer is better told so at once.
+`RetryPolicy.longest_retry_after_s`: a run that would have to sleep longer is better told so at once. No wait reaches
+past the caller's deadline (see `deadlines`), and what says by itself that asking again is no use is not asked again.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,7 +16,8 @@ from typing import TypedDict
 
 import stamina
 
-from farm_intel.domain.errors import ThrottledError, TransientError
+from farm_intel.domain.errors import DeadlineExceededError, ProviderDownError, ThrottledError, TransientError
+from farm_intel.resilience import deadlines
 
 _LOG = logging.getLogger("farm_intel.retry")
 
@@ -67,12 +70,12 @@ class RetryPolicy:
 
         """
         caller = stamina.RetryingCaller(**self._arguments())
-        return caller(lambda error: self._verdict(error, give_up), function)
+        return caller(_Verdict(self, give_up), function)
 
     async def acall[T](self, function: Callable[[], Awaitable[T]], *, give_up: GiveUp | None = None) -> T:
         """Return what the awaitable of `function` gives, trying again on TransientError; see `call`."""
         caller = stamina.AsyncRetryingCaller(**self._arguments())
-        return await caller(lambda error: self._verdict(error, give_up), function)
+        return await caller(_Verdict(self, give_up), function)
 
     def _arguments(self) -> _StaminaArguments:
         return {
@@ -83,13 +86,36 @@ class RetryPolicy:
             "wait_jitter": self.wait_jitter_s,
         }
 
-    def _verdict(self, error: Exception, give_up: GiveUp | None) -> bool | float:
-        """Return whether to try again, or after how many seconds exactly."""
-        if not isinstance(error, TransientError) or (give_up is not None and give_up(error)):
+
+class _Verdict:
+    """Says after each failure of one call whether to try again, or after how many seconds exactly."""
+
+    def __init__(self, policy: RetryPolicy, give_up: GiveUp | None) -> None:
+        self._policy = policy
+        self._give_up = give_up
+        self._failures = 0
+
+    def __call__(self, error: Exception) -> bool | float:
+        """Return False for no further try, True for a wait by the policy, seconds where they are known."""
+        self._failures += 1
+        if not isinstance(error, TransientError) or isinstance(error, ProviderDownError | DeadlineExceededError):
             return False
+        if self._give_up is not None and self._give_up(error):
+            return False
+        policy = self._policy
+        wait_s: float | None = None
         if isinstance(error, ThrottledError) and error.retry_after_s is not None:
-            return error.retry_after_s if error.retry_after_s <= self.longest_retry_after_s else False
-        return True
+            wait_s = error.retry_after_s
+            if wait_s > policy.longest_retry_after_s:
+                return False
+        left_s = deadlines.remaining_s()
+        if left_s is None:
+            return True if wait_s is None else wait_s
+        if wait_s is None:  # as stamina would, but known beforehand
+            backoff_s = policy.wait_initial_s * 2.0 ** (self._failures - 1)
+            jitter_s = random.uniform(0.0, policy.wait_jitter_s)  # noqa: S311 - nobody gains by guessing it
+            wait_s = min(policy.wait_max_s, backoff_s + jitter_s)
+        return wait_s if wait_s < left_s else False
 
 
 def without_waiting(attempts: int = 100) -> AbstractContextManager[None]:
