@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from typing import Protocol
 
+from farm_intel.domain.assessment import DailySeries, FarmState, FusedObservation, Season
 from farm_intel.domain.farms import Farm
 from farm_intel.domain.observations import CoverageDay, Observation, ObservationKey, ObservationStatus
 from farm_intel.domain.publication import Publication, PublishReceipt
@@ -95,4 +96,77 @@ class ObservationStore(Protocol):
         self, *, farm_id: str, provider: str | None = None, start: date | None = None, end: date | None = None
     ) -> list[CoverageDay]:
         """Return the farm's calendar ordered by day."""
+        ...
+
+
+class AssessmentStore(Protocol):
+    """What is made of observations. A row whose fingerprint and content are stored already changes nothing."""
+
+    def save_fused(
+        self,
+        fused: Sequence[FusedObservation],
+        *,
+        recorded_at: datetime,
+        gone: Sequence[tuple[str, str, date]] = (),
+    ) -> None:
+        """Upsert fused observations and remove those of `gone` (farm, index, day), in one transaction."""
+        ...
+
+    def fused(
+        self,
+        *,
+        farm_ids: Sequence[str] | None = None,
+        indices: Sequence[str] | None = None,
+        start: date | None = None,
+        end: date | None = None,
+        usable: bool = False,
+    ) -> Iterator[FusedObservation]:
+        """Yield fused observations ordered by farm, index, day; with `usable` only those that carry a value."""
+        ...
+
+    def fused_fingerprints(
+        self, *, farm_ids: Sequence[str], indices: Sequence[str], start: date, end: date
+    ) -> dict[tuple[str, str, date], str]:
+        """Return the fingerprint of every stored fused observation of the block, by farm, index and day."""
+        ...
+
+    def save_series(
+        self, series: Sequence[DailySeries], *, recorded_at: datetime, gone: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Upsert daily series and remove those of `gone` (farm, index); numbers keep six decimals."""
+        ...
+
+    def series(
+        self, *, farm_ids: Sequence[str] | None = None, indices: Sequence[str] | None = None
+    ) -> Iterator[DailySeries]:
+        """Yield daily series ordered by farm, index."""
+        ...
+
+    def save_seasons(
+        self, seasons: Sequence[Season], *, recorded_at: datetime, gone: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Upsert seasons and remove those of `gone` (farm, index); numbers of days keep six decimals."""
+        ...
+
+    def seasons(
+        self, *, farm_ids: Sequence[str] | None = None, indices: Sequence[str] | None = None
+    ) -> Iterator[Season]:
+        """Yield seasons ordered by farm, index."""
+        ...
+
+    def save_states(
+        self, states: Sequence[FarmState], *, recorded_at: datetime, gone: Sequence[tuple[str, date]] = ()
+    ) -> None:
+        """Upsert farm states and remove those of `gone` (farm, day), in one transaction."""
+        ...
+
+    def states(
+        self,
+        *,
+        farm_ids: Sequence[str] | None = None,
+        start: date | None = None,
+        end: date | None = None,
+        events_only: bool = False,
+    ) -> Iterator[FarmState]:
+        """Yield farm states ordered by farm, day; with `events_only` only days on which an event is dated."""
         ...

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.dml import Insert
 
-Scalar = str | int | float | None
+Scalar = str | int | float | bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,8 @@ def _array_literal(values: ColumnValues, rows: int) -> str:
 def _element(value: Scalar) -> str:
     if value is None or value != value:  # noqa: PLR0124 - NaN is stored as null, as SQLite does by itself
         return "NULL"
+    if isinstance(value, bytes):
+        return f'"\\\\x{value.hex()}"'
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
