@@ -17,8 +17,9 @@ from farm_intel.domain.scenes import Scene
 from farm_intel.engine.blocks import BlockReader
 from farm_intel.engine.grid import FarmCells, FarmGeometries, cut_cells, load_geometries, project
 from farm_intel.engine.kernels import BundleArrays
-from farm_intel.engine.opening import OpenScene, SceneOpener
+from farm_intel.engine.opening import OpenScene, SceneOpener, known_ratios
 from farm_intel.engine.options import EngineOptions
+from farm_intel.engine.ordering import turn
 from farm_intel.engine.planning import BandLayout, Group
 from farm_intel.engine.pool import BlockPool
 from farm_intel.engine.reading import ReadRules, SceneRead
@@ -86,12 +87,15 @@ class RunContext:
         self.executor = executor
         self.rules = inputs.rules
         self.pool = BlockPool(inputs.options.budget_bytes, inputs.options.units_ahead)
-        self._opener = SceneOpener(reader, executor, inputs.profile, inputs.program, refresh)
+        self._opener = SceneOpener(
+            reader, executor, inputs.profile, inputs.program, refresh=refresh, announce=self._start_cut
+        )
         self._projected: dict[str, npt.NDArray[np.float64]] = {}
         self._cells: dict[tuple[PixelGrid, tuple[int, ...]], asyncio.Future[FarmCells]] = {}
         self._plans: dict[tuple[int, tuple[BandLayout, ...], bytes], tuple[Group, ...]] = {}
         self._bundles: dict[tuple[tuple[int, ...], tuple[int, ...]], BundleArrays] = {}
         self._jobs = 0
+        self._turns = 0
 
     async def open_scene(self, scene: Scene) -> OpenScene:
         """Open a scene.
@@ -109,17 +113,28 @@ class RunContext:
 
     async def cells_of(self, scene: OpenScene) -> FarmCells:
         """Return the farms' pixels on the scene's grid; cut once per grid."""
-        ratios = tuple(sorted({1, *scene.ratios, scene.mask.ratio}))
-        key = (scene.grid, ratios)
+        ratios = known_ratios((*scene.inputs, scene.mask))
+        return await asyncio.shield(self._start_cut(scene.grid, ratios))
+
+    def _start_cut(self, grid: PixelGrid, ratios: tuple[int, ...]) -> asyncio.Future[FarmCells]:
+        """Cut the farms in a thread, unless that was begun; scenes announce their grid before all else is known."""
+        key = (grid, ratios)
         if key not in self._cells:
-            self._cells[key] = asyncio.ensure_future(self.compute(self._cut, scene.grid, ratios))
-        return await asyncio.shield(self._cells[key])
+            self._cells[key] = asyncio.ensure_future(self.compute(self._cut, grid, ratios))
+            # where the scene turns out useless nobody asks what became of it
+            self._cells[key].add_done_callback(lambda done: done.cancelled() or done.exception())
+        return self._cells[key]
 
     def _cut(self, grid: PixelGrid, ratios: tuple[int, ...]) -> FarmCells:
         geometries = self.inputs.geometries
         if grid.crs not in self._projected:
             self._projected[grid.crs] = project(geometries, grid.crs)
         return cut_cells(geometries, grid, ratios, self._projected[grid.crs])
+
+    def take_turn(self) -> None:
+        """Put this task, and those it starts, behind all groups that took their turn before."""
+        self._turns += 1
+        turn.set(self._turns)
 
     def read_job(self, scene: OpenScene, pixels: FarmCells) -> SceneRead:
         """Return a new read job over farms."""

@@ -87,6 +87,7 @@ class DayWork:
 
     async def _run_group(self, read: SceneRead, cells: FarmCells, group: Group, size: int) -> None:
         context = self._context
+        context.take_turn()
         try:
             found = await read.run(group, context.pool, context.executor)
             await self._route(read.scene, cells, found)

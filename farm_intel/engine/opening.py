@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +68,11 @@ class OpenScene:
         return tuple(1 if slot is None else slot.ratio for slot in self.inputs)
 
 
+def known_ratios(slots: Sequence[BandSlot | None]) -> tuple[int, ...]:
+    """Return the pixel edges, in base pixels, for which farms must be cut: those of the bands, ascending from 1."""
+    return tuple(sorted({1, *(slot.ratio for slot in slots if slot is not None)}))
+
+
 class SceneOpener:
     """Opens each scene at most once per run; knows which bands the bundle needs."""
 
@@ -77,13 +82,27 @@ class SceneOpener:
         executor: Executor,
         profile: CollectionProfile,
         program: BundleProgram,
+        *,
         refresh: Callable[[Scene], Scene] | None,
+        announce: Callable[[PixelGrid, tuple[int, ...]], object],
     ) -> None:
+        """Remember what to open.
+
+        Args:
+            reader: opens band files.
+            executor: for `refresh`.
+            profile: of the collection.
+            program: knows the bands.
+            refresh: called before a scene is opened.
+            announce: told a scene's grid and `known_ratios` as soon as its headers are read.
+
+        """
         self._reader = reader
         self._executor = executor
         self._profile = profile
         self._program = program
         self._refresh = refresh
+        self._announce = announce
         self._lookup = profile.mask.lookup()
 
     async def open(self, scene: Scene) -> OpenScene:
@@ -109,6 +128,7 @@ class SceneOpener:
             name: BandSlot(band=band, header=band.header, ratio=_ratio(scene.scene_id, name, grid, band.header.grid))
             for name, band in bands.items()
         }
+        self._announce(grid, known_ratios(tuple(slots.values())))
         radiometry = await self._radiometry(scene, names, bands)
         return OpenScene(
             scene=scene,

@@ -6,7 +6,6 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -20,6 +19,7 @@ from farm_intel.engine.day import DayWork
 from farm_intel.engine.emitting import DayEmitter
 from farm_intel.engine.memory import share_one_heap
 from farm_intel.engine.options import EngineOptions
+from farm_intel.engine.ordering import OrderedExecutor
 from farm_intel.engine.summary import PlanSummary, summarise_days
 from farm_intel.indices.index import SpectralIndex
 
@@ -119,7 +119,7 @@ class SceneMajorEngine:
 async def _context(
     readers: BlockReaderFactory, inputs: RunInputs, refresh: Callable[[Scene], Scene] | None
 ) -> AsyncIterator[tuple[RunContext, BlockReader]]:
-    with ThreadPoolExecutor(inputs.options.thread_count, thread_name_prefix="farm-intel-engine") as executor:
+    with OrderedExecutor(inputs.options.thread_count, "farm-intel-engine") as executor:
         async with readers(executor) as reader:
             context = RunContext(inputs, reader, executor, refresh)
             try:

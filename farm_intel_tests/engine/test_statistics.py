@@ -56,6 +56,32 @@ def test_weighted_statistics_follow_the_stated_rule(n: int, seed: int) -> None:
     np.testing.assert_allclose(out[2], np.sqrt(np.average((quantised * 1e-4 - mean) ** 2, weights=w)), atol=1e-6)
 
 
+@pytest.mark.parametrize("spread", ["even", "narrow", "outlier", "equal"])
+@pytest.mark.parametrize("n", [1, 48, 49, 300, 20_000])
+def test_percentiles_are_right_however_the_values_crowd(n: int, spread: str) -> None:
+    rng = np.random.default_rng(n)
+    quantised = {
+        "even": rng.integers(-10_000, 10_001, n),
+        "narrow": np.rint(rng.normal(6000, 40, n)).astype(np.int64),
+        "outlier": np.where(np.arange(n) == n // 2, -10_000, rng.integers(6000, 6010, n)),
+        "equal": np.full(n, 1234),
+    }[spread]
+    weights = rng.integers(1, 256, n)
+    keys = (((quantised + 32768) << 8) | weights).astype(np.uint32)
+    values = (quantised * 1e-4).astype(np.float32)
+    plain, weighted = np.empty(9), np.empty(9)
+    summarise(values, keys.copy(), np.empty_like(keys), n, False, 1e-4, 0.0, plain)
+    summarise(values, keys.copy(), np.empty_like(keys), n, True, 1e-4, 0.0, weighted)
+
+    shares = np.array([0.5, 0.1, 0.25, 0.75, 0.9])
+    np.testing.assert_allclose(plain[[1, 5, 6, 7, 8]], np.quantile(quantised * 1e-4, shares), atol=1e-6)
+    order = np.lexsort((weights, quantised))
+    w = weights[order].astype(np.float64)
+    place = np.arange(n) * w + (n - 1) * (np.cumsum(w) - w)
+    expected = np.interp(shares * (n - 1) * w.sum(), place, quantised[order] * 1e-4)
+    np.testing.assert_allclose(weighted[[1, 5, 6, 7, 8]], expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("n", [1, 2, 47, 48, 49, 500, 5000])
 def test_keys_are_sorted_by_value_and_for_weighted_percentiles_by_weight_too(n: int) -> None:
     keys = np.random.default_rng(n).integers(0, 1 << 24, n).astype(np.uint32)
