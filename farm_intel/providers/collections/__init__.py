@@ -7,9 +7,14 @@ from types import MappingProxyType
 
 from farm_intel.domain.errors import NotConfiguredError
 from farm_intel.domain.products import CollectionProfile
-from farm_intel.providers.collections import sentinel2
+from farm_intel.providers.collections import hls, landsat, modis, sentinel2
 
-_ROWS: tuple[CollectionProfile, ...] = (*sentinel2.ROWS,)
+_ROWS: tuple[CollectionProfile, ...] = (
+    *sentinel2.ROWS,
+    *landsat.ROWS,
+    *modis.ROWS,
+    *hls.ROWS,
+)
 
 S3_ENDPOINTS: Mapping[str, str] = MappingProxyType({"cdse": "https://eodata.dataspace.copernicus.eu"})
 """Dialect -> S3 service its `s3://` hrefs live on, where that is not Amazon's; keys come from the AWS environment.

@@ -52,7 +52,8 @@ def band_files(assets: Mapping[str, Asset], profile: CollectionProfile, base_hre
         key = asset_key if asset_key in assets else _other_key(assets, common_name)
         if key is None:
             continue
-        raw_href = _at(assets[key], profile.href_path)
+        # A catalogue's other way to the file is not in items that were saved beside their files.
+        raw_href = _at(assets[key], profile.href_path) or assets[key].get("href")
         href = resolve_href(raw_href, base_href) if isinstance(raw_href, str) and raw_href else None
         if href is None:
             continue
@@ -75,7 +76,7 @@ def _other_key(assets: Mapping[str, Asset], common_name: str) -> str | None:
     """
     candidates = [key for key, asset in assets.items() if _common_names(asset) == [common_name]]
     if not candidates:
-        return next((key for key in assets if key.lower() == common_name), None)
+        return next((key for key in assets if key.lower().removesuffix(".tif") == common_name), None)
     return min(candidates, key=lambda key: ("jp2" in str(assets[key].get("type", "")), _gsd(assets[key])))
 
 

@@ -9,18 +9,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from farm_intel.domain.errors import SceneProblemKind
+from farm_intel.domain.geo import BBox
 from farm_intel.domain.products import CollectionProfile, OffsetRule
-from farm_intel.domain.scenes import BandFile, Scene, SceneProblem
+from farm_intel.domain.scenes import BandFile, Scene, SceneProblem, solar_hours
 from farm_intel.providers.stac.assets import band_files
 from farm_intel.providers.stac.geometry import parse_outline
 
 _BASELINE_KEYS = ("s2:processing_baseline", "sentinel2:processing_baseline", "processing:version")
 _OFFSET_FLAG_KEYS = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
-_TILE_IN_ID = re.compile(r"_T?(\d{1,2}[C-HJ-NP-X][A-HJ-NP-Z]{2})(?:_|$)")
+_TILE_IN_ID = re.compile(r"[_.]T?(\d{1,2}[C-HJ-NP-X][A-HJ-NP-Z]{2})(?:[_.]|$)")
+_TILE_PAIRS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "landsat:wrs_path": ("landsat:wrs_row", "{:03d}{:03d}"),
+        "modis:horizontal-tile": ("modis:vertical-tile", "h{:02d}v{:02d}"),
+    }
+)
+"""First property of a tile name made of two numbers -> second property and how the two are written together."""
 _EPSG_IN_WKT = re.compile(r'(?:ID|AUTHORITY)\["EPSG","?(\d+)"?\]\]\s*$')
 
 
@@ -55,7 +64,7 @@ def scene_from_item(
     if bbox is None:
         detail = "the item has neither a usable geometry nor a bbox"
         return _problem(scene_id, SceneProblemKind.MISSING_PROJECTION, detail)
-    assets = {str(key): asset for key, asset in _mapping(item.get("assets")).items() if isinstance(asset, Mapping)}
+    assets = _assets(item, properties)
     bands = band_files(assets, profile, base_href)
     if not bands.keys() & profile.bands:
         expected = ", ".join(sorted(profile.assets.values()))
@@ -69,9 +78,10 @@ def scene_from_item(
         provider=provider,
         dialect=profile.dialect,
         collection=profile.collection,
-        acquired_at=acquired_at,
+        acquired_at=acquired_at if profile.composite_days == 1 else _first_noon(acquired_at, bbox),
         tile=_tile(scene_id, properties, profile),
-        platform=str(properties.get("platform") or "").lower(),
+        # Before STAC 1.0 it was `eo:platform`; USGS writes LANDSAT_8 where others write landsat-8.
+        platform=str(properties.get("platform") or properties.get("eo:platform") or "").lower().replace("_", "-"),
         bbox=bbox,
         footprint_wkb=footprint_wkb,
         bands={name: _with_nodata(file, profile) for name, file in bands.items()},
@@ -92,9 +102,10 @@ ASSET_KEYS = "assets"
 
 
 def note_missing_bands(scene: Scene, profile: CollectionProfile, needed: frozenset[str]) -> Scene:
-    """Return the scene with a problem for every needed band, and the mask band, that it does not offer."""
+    """Return the scene with a problem for every needed band, and every mask band, that it does not offer."""
     known = {problem.band for problem in scene.problems if problem.kind is SceneProblemKind.MISSING_ASSET}
-    missing = sorted((needed | {profile.mask.band}) - scene.bands.keys() - known)
+    masks = {profile.mask.band, *(rule.band for rule in profile.more_masks)}
+    missing = sorted((needed | masks) - scene.bands.keys() - known)
     if not missing:
         return scene
     keys = scene.properties.get(ASSET_KEYS, ())
@@ -109,6 +120,22 @@ def note_missing_bands(scene: Scene, profile: CollectionProfile, needed: frozens
         for name in missing
     )
     return replace(scene, problems=scene.problems + found)
+
+
+def _assets(item: Mapping[str, Any], properties: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the assets; bands that are numbers, as before STAC 1.0, count in the item's own list of bands."""
+    listed = properties.get("eo:bands")
+    assets: dict[str, Mapping[str, Any]] = {}
+    for key, asset in _mapping(item.get("assets")).items():
+        if not isinstance(asset, Mapping):
+            continue
+        numbers = asset.get("eo:bands")
+        if isinstance(listed, list) and isinstance(numbers, list) and all(isinstance(n, int) for n in numbers):
+            found = [listed[n] for n in numbers if 0 <= n < len(listed)]
+            assets[str(key)] = {**asset, "eo:bands": found}
+        else:
+            assets[str(key)] = asset
+    return assets
 
 
 def _problem(scene_id: str, kind: SceneProblemKind, detail: str, *, band: str | None = None) -> SceneProblem:
@@ -137,14 +164,35 @@ def _acquired_at(properties: Mapping[str, Any]) -> datetime | None:
     return None
 
 
+def _first_noon(start: datetime, bbox: BBox) -> datetime:
+    """Return local solar noon of a composite's first day.
+
+    A window begins at midnight UTC by its label, which west of Greenwich is still the day before; its pixels were seen
+    by day, and the solar day of the scene has to be the day in the label.
+    """
+    east = bbox.east + 360.0 if bbox.crosses_antimeridian else bbox.east
+    middle = (bbox.west + east) / 2
+    midnight = start.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight + timedelta(hours=12 - solar_hours(middle))
+
+
 def _tile(scene_id: str, properties: Mapping[str, Any], profile: CollectionProfile) -> str:
     """Return the tile name in one spelling: `MGRS-1WCR`, `T01WCR` and `01WCR` are one tile."""
     for key in profile.tile_properties:
-        value = properties.get(key)
+        value = _joined(properties, key) if key in _TILE_PAIRS else properties.get(key)
         if isinstance(value, str) and value:
             return _padded(value.rpartition("-")[2].removeprefix("T"))
     match = _TILE_IN_ID.search(scene_id)
     return _padded(match[1]) if match else ""
+
+
+def _joined(properties: Mapping[str, Any], key: str) -> str | None:
+    """Return a tile name made of two numbers (path and row), or None where one is missing or no number."""
+    other, form = _TILE_PAIRS[key]
+    try:
+        return form.format(int(properties[key]), int(properties[other]))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _padded(tile: str) -> str:
@@ -160,9 +208,10 @@ def _nodata_problems(
 ) -> tuple[SceneProblem, ...]:
     """Note reflectance bands without a declared nodata, where the catalogue otherwise declares it.
 
-    A catalogue whose profile goes by the baseline declares nothing at all; that is its way and not this scene's fault.
+    A catalogue whose profile goes by the baseline, or whose product is fixed, declares nothing it would be needed for;
+    that is its way and not this scene's fault.
     """
-    if profile.radiometry.offset_rule is OffsetRule.BASELINE:
+    if profile.radiometry.offset_rule in {OffsetRule.BASELINE, OffsetRule.FIXED}:
         return ()
     silent = sorted(name for name, file in bands.items() if file.nodata is None and name in profile.bands)
     if not silent:
