@@ -40,9 +40,7 @@ class Settings(BaseSettings):
     """Folder for published rasters; empty means `home`/rasters."""
     dagster_home: Path | None = None
     """Folder of a Dagster instance with its own `dagster.yaml`; empty means `home`/dagster with the project's."""
-    provider: str = Field(default="stac", pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    """Default provider name, used where a command does not name one."""
-    providers: Slugs = ("stac",)
+    providers: Annotated[Slugs, Field(min_length=1)] = ("stac",)
     """Providers in use, comma-separated, best first, which is the fallback order; see `docs/providers.md`."""
     provider_order: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     """Index slug to its own order of providers, where it differs from `providers`; JSON in the environment."""
@@ -182,6 +180,11 @@ class Settings(BaseSettings):
             if config and not Path(config).is_file()
             else ignored
         )
+
+    @property
+    def provider(self) -> str:
+        """The first provider: the one meant where a command names none."""
+        return self.providers[0]
 
     @property
     def resolved_database_url(self) -> str:

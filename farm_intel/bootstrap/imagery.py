@@ -27,6 +27,8 @@ class ImagerySource:
     row: ProviderRow
     profile: CollectionProfile
     capability: str
+    missing_settings: tuple[str, ...]
+    """Settings without which it cannot be asked; empty when it can."""
 
     @property
     def name(self) -> str:
@@ -90,15 +92,16 @@ class Imagery(Mapping[str, "ImageryProvider"]):
         settings = self._container.settings
         dialect, collection = _dialect(row, self._container)
         capability = getattr(settings, f"{row.adapter.value}_capability", "pixels")
-        return ImagerySource(row=row, profile=profile(dialect, collection), capability=capability)
+        missing = tuple(f"FARM_INTEL_{name.upper()}" for name in row.settings if not _value(self._container, name))
+        return ImagerySource(
+            row=row, profile=profile(dialect, collection), capability=capability, missing_settings=missing
+        )
 
     def _build(self, source: ImagerySource) -> ImageryProvider:
-        missing = [name for name in source.row.settings if not _value(self._container, name)]
-        if missing:
+        if source.missing_settings:
             raise NotConfiguredError(
-                f"provider {source.name} is not set up: {', '.join(missing)} has no value",
-                hint=f"Set {', '.join(f'FARM_INTEL_{name.upper()}' for name in missing)}; docs/providers.md says how."
-                + (" `farm-intel demo` brings its own catalogue." if source.name == "stac" else ""),
+                f"provider {source.name} is not set up: {', '.join(source.missing_settings)} has no value",
+                hint="docs/providers.md says what belongs there; `farm-intel demo` brings its own catalogue.",
             )
         build = {Adapter.STAC: self._stac}[source.row.adapter]
         return build(source)

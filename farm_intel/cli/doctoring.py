@@ -122,21 +122,15 @@ def _indices(container: Container) -> Finding:
 
 
 def _catalogue(container: Container) -> Finding:
-    if not container.settings.stac_url:
+    missing = container.sources[0].missing_settings
+    if missing:
         return Finding(
             check="catalogue",
             result="note",
-            detail="none set",
-            advice="set FARM_INTEL_STAC_URL to an API root or a catalog.json; `farm-intel demo` brings its own",
+            detail=f"{container.settings.provider}: {', '.join(missing)} not set",
+            advice="docs/providers.md says what belongs there; `farm-intel demo` brings its own catalogue",
         )
     farms = container.farms.list()
-    if container.settings.provider not in container.providers:
-        return Finding(
-            check="catalogue",
-            result="wrong",
-            detail=f"no provider {container.settings.provider!r}",
-            advice=f"set FARM_INTEL_PROVIDER to one of {', '.join(container.providers)}",
-        )
     provider = container.providers[container.settings.provider]
     if not farms:
         return Finding(check="catalogue", result="note", detail="not asked: there are no farms to ask for")

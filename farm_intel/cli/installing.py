@@ -48,6 +48,6 @@ def demo_home(container: Container) -> Path:
 def configured_or_demo(container: Container) -> tuple[Container, bool]:
     """Return the configured installation, or the demo's where nothing is configured and the demo has been run."""
     config = demo_home(container) / CONFIG_NAME
-    if container.settings.stac_url or not config.exists():
+    if not container.sources[0].missing_settings or not config.exists():
         return container, False
     return build_container(settings_from_file(config)), True

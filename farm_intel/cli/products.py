@@ -72,7 +72,7 @@ def plot(*, farm_id: str, slug: str, start: date | None, end: date | None, targe
 @click.command()
 @click.argument("farm_id")
 @click.argument("day", type=DAY)
-@click.option("--provider", help="Provider name; default: the setting FARM_INTEL_PROVIDER.")
+@click.option("--provider", help="Provider name; default: the first of FARM_INTEL_PROVIDERS.")
 def item(farm_id: str, day: date, *, provider: str | None) -> None:
     """Print the STAC item of a farm's raster on a day."""
     container = container_from_environment()

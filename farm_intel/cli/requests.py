@@ -24,7 +24,7 @@ def block_options[Command: Callable[..., Any]](command: Command) -> Command:
             click.option("--from", "start", type=DAY, required=True, help="First solar day."),
             click.option("--to", "end", type=DAY, required=True, help="Last solar day, inclusive."),
             click.option("--farms", "farm_ids", callback=split_list, help="Farm ids, comma-separated; default: all."),
-            click.option("--provider", help="Provider name; default: the setting FARM_INTEL_PROVIDER."),
+            click.option("--provider", help="Provider name; default: the first of FARM_INTEL_PROVIDERS."),
         ),
     ):
         command = option(command)

@@ -16,6 +16,7 @@ from farm_intel.defs.ports import Due, FarmIntel
 
 MAX_REQUESTS_PER_TICK = 200
 """Dagster stores 9 to 16 requests a second, and a tick must be over within a minute."""
+PROVIDER_TAG = "farm_intel/provider"
 COHORT_TAG = "farm_intel/cohort"
 DAYS_TAG = "farm_intel/days"
 """First and last solar day of a run we asked for, `2026-05-01..2026-05-03`."""
@@ -116,14 +117,23 @@ def choose_requests(
     return chosen, chosen[-1].block if len(later) > limit else ""
 
 
-def days_in_flight(runs: Iterable[Mapping[str, str]], cohort: str) -> set[date]:
-    """Return the solar days that runs under way (by their tags) may be working on for a cohort.
+def group_tags(group: AssetGroup, first: date, last: date) -> dict[str, str]:
+    """Return the tags of a run we ask for: whose cells, and of which days."""
+    return {PROVIDER_TAG: group.provider, COHORT_TAG: group.cohort, DAYS_TAG: f"{first}..{last}"}
 
-    Runs launched in the UI carry no cohort; their days count for every cohort, which only delays a request.
+
+def days_in_flight(runs: Iterable[Mapping[str, str]], group: AssetGroup) -> set[date]:
+    """Return the solar days that runs under way (by their tags) may be working on for a group.
+
+    Runs launched in the UI carry neither provider nor cohort; their days count for every group, which only delays a
+    request.
     """
     days: set[date] = set()
     for tags in runs:
-        if tags.get(COHORT_TAG, cohort) != cohort:
+        if (
+            tags.get(COHORT_TAG, group.cohort) != group.cohort
+            or tags.get(PROVIDER_TAG, group.provider) != group.provider
+        ):
             continue
         ends = _tagged_days(tags)
         if ends is not None:

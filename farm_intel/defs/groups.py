@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from farm_intel.defs.ports import FarmIntel
-from farm_intel.domain.errors import FarmIntelError
+from farm_intel.defs.ports import FarmIntel, Source
+from farm_intel.domain.errors import FarmIntelError, UnknownNameError
 from farm_intel.indices.index import SpectralIndex
 
 MAIN_COHORT = "main"
@@ -71,7 +71,9 @@ def python_name(text: str) -> str:
 
 
 def asset_groups(container: FarmIntel, *, extra_indices: Sequence[str] = ()) -> tuple[AssetGroup, ...]:
-    """Return the groups of an installation: one per cohort that has farms.
+    """Return the groups of an installation: one per provider in use and cohort that has farms.
+
+    A provider has the indices its product has bands for.
 
     The main cohort keeps its plain keys when others join it, so that growing never renames an asset.
     A store that cannot be read yet has the main cohort and no farms: definitions must load before the first import.
@@ -90,11 +92,21 @@ def asset_groups(container: FarmIntel, *, extra_indices: Sequence[str] = ()) -> 
         cohorts = [MAIN_COHORT]
     return tuple(
         AssetGroup(
-            provider=settings.provider,
-            collection=settings.stac_collection,
+            provider=source.name,
+            collection=source.collection,
             cohort=cohort,
             plain=cohort == MAIN_COHORT or len(cohorts) == 1,
-            indices=indices,
+            indices=served,
         )
+        for source in container.sources
+        if (served := tuple(index for index in indices if _serves(source, index)))
         for cohort in cohorts
     )
+
+
+def _serves(source: Source, index: SpectralIndex) -> bool:
+    try:
+        index.resolve_bands(source.profile.bands)
+    except UnknownNameError:
+        return False
+    return True

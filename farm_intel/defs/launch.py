@@ -18,7 +18,7 @@ from farm_intel.defs import compat
 from farm_intel.defs.blocks import Cell, RowRun, pack_days, plan_runs
 from farm_intel.defs.build import build_definitions
 from farm_intel.defs.cell_quality import CHECK_NAME
-from farm_intel.defs.due import COHORT_TAG, DAYS_TAG
+from farm_intel.defs.due import group_tags
 from farm_intel.defs.groups import AssetGroup, asset_groups
 from farm_intel.defs.jobs import cells_run_config, observe_run_config
 from farm_intel.defs.partitions import cell_name, date_window, partition_key, sync_farm_partitions
@@ -307,8 +307,7 @@ def _row_run(group: AssetGroup, request: ObserveRequest, row: RowRun, partitions
         tags={
             compat.RANGE_START_TAG: partition_key(row.start, partitions[0]),
             compat.RANGE_END_TAG: partition_key(row.end, partitions[-1]),
-            COHORT_TAG: group.cohort,
-            DAYS_TAG: f"{row.start}..{row.end}",
+            **group_tags(group, row.start, row.end),
         },
         run_config=observe_run_config(group, force=request.force),
         assets=tuple(group.asset_key(slug) for slug in request.indices),
@@ -318,7 +317,7 @@ def _row_run(group: AssetGroup, request: ObserveRequest, row: RowRun, partitions
 def _cells_run(group: AssetGroup, request: ObserveRequest, cells: Sequence[Cell]) -> PlannedRun:
     return PlannedRun(
         job=group.cells_job,
-        tags={COHORT_TAG: group.cohort, DAYS_TAG: f"{cells[0][0]}..{cells[-1][0]}"},
+        tags=group_tags(group, cells[0][0], cells[-1][0]),
         run_config=cells_run_config(
             group, [partition_key(*cell) for cell in cells], slugs=request.indices, force=request.force
         ),

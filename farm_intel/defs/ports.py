@@ -6,6 +6,7 @@ from typing import Protocol
 
 from farm_intel.domain.observations import ObservationKey
 from farm_intel.domain.ports import FarmStore, ObservationStore, Progress
+from farm_intel.domain.products import CollectionProfile
 from farm_intel.indices.registry import IndexRegistry
 from farm_intel.observing.model import CellOutcome, ObserveRequest
 
@@ -14,13 +15,7 @@ class AssetSettings(Protocol):
     """The settings that shape assets, runs and automation; meanings and units are documented in farm_intel.settings."""
 
     @property
-    def provider(self) -> str: ...  # noqa: D102 - see the class
-    @property
-    def stac_collection(self) -> str: ...  # noqa: D102
-    @property
-    def stac_url(self) -> str: ...  # noqa: D102
-    @property
-    def asset_indices(self) -> tuple[str, ...]: ...  # noqa: D102
+    def asset_indices(self) -> tuple[str, ...]: ...  # noqa: D102 - see the class
     @property
     def history_start(self) -> date | None: ...  # noqa: D102
     @property
@@ -39,6 +34,30 @@ class AssetSettings(Protocol):
     def daily_cron(self) -> str: ...  # noqa: D102
     @property
     def min_valid_fraction(self) -> float: ...  # noqa: D102
+
+
+class Source(Protocol):
+    """A provider in use, as settings and tables describe it."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name."""
+        ...
+
+    @property
+    def collection(self) -> str:
+        """The collection it reads."""
+        ...
+
+    @property
+    def profile(self) -> CollectionProfile:
+        """Its product row."""
+        ...
+
+    @property
+    def missing_settings(self) -> tuple[str, ...]:
+        """Settings without which it cannot be asked; empty when it can."""
+        ...
 
 
 class Due(Protocol):
@@ -89,6 +108,11 @@ class FarmIntel(Protocol):
     @property
     def settings(self) -> AssetSettings:
         """The settings."""
+        ...
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """The providers in use, best first."""
         ...
 
     @property

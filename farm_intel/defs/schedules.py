@@ -7,12 +7,13 @@ import dagster as dg
 
 from farm_intel.defs import compat
 from farm_intel.defs.blocks import pack_days
-from farm_intel.defs.due import COHORT_TAG, DAYS_TAG, days_in_flight, find_due
+from farm_intel.defs.due import days_in_flight, find_due, group_tags
 from farm_intel.defs.groups import AssetGroup
 from farm_intel.defs.jobs import cells_run_config, maintenance_job
 from farm_intel.defs.partitions import date_window, partition_key, sync_farm_partitions
 from farm_intel.defs.ports import FarmIntel
 from farm_intel.defs.resources import FarmIntelResource
+from farm_intel.defs.sensors import not_set_up
 
 MAINTENANCE_CRON = "15 2 * * *"
 
@@ -38,8 +39,8 @@ def build_daily_schedule(container: FarmIntel, group: AssetGroup, job: dg.JobDef
         context: dg.ScheduleEvaluationContext, farm_intel: FarmIntelResource
     ) -> Sequence[dg.RunRequest] | dg.SkipReason:
         """Ask the store what is due and request it."""
-        if not farm_intel.container.settings.stac_url:
-            return dg.SkipReason("No catalogue is set: FARM_INTEL_STAC_URL names one.")
+        if reason := not_set_up(farm_intel.container, group.provider):
+            return dg.SkipReason(reason)
         wake = context.scheduled_execution_time.astimezone(UTC)
         return due_requests(farm_intel.container, group, context.instance, wake)
 
@@ -53,7 +54,7 @@ def due_requests(
     farms = container.farms.list(cohort=group.cohort)
     sync_farm_partitions(instance, group.dimension, farms)
     window = date_window(container.settings, wake.date())
-    busy = days_in_flight(compat.unfinished_run_tags(instance), group.cohort)
+    busy = days_in_flight(compat.unfinished_run_tags(instance), group)
     days: tuple[date, ...] = tuple(
         day for day in window.last_days(container.settings.sensor_lookback_days) if day not in busy
     )
@@ -65,7 +66,7 @@ def due_requests(
         dg.RunRequest(
             run_key=f"{group.name}:daily:{wake.date()}:{number}",
             run_config=cells_run_config(group, [partition_key(*cell) for cell in cells]),
-            tags={COHORT_TAG: group.cohort, DAYS_TAG: f"{cells[0][0]}..{cells[-1][0]}"},
+            tags=group_tags(group, cells[0][0], cells[-1][0]),
         )
         for number, cells in enumerate(bins)
     ]

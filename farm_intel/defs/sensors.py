@@ -7,13 +7,12 @@ import dagster as dg
 
 from farm_intel.defs import compat
 from farm_intel.defs.due import (
-    COHORT_TAG,
-    DAYS_TAG,
     BlockRequest,
     block_requests,
     choose_requests,
     days_in_flight,
     find_due,
+    group_tags,
 )
 from farm_intel.defs.groups import AssetGroup, python_name
 from farm_intel.defs.jobs import cells_run_config
@@ -45,11 +44,17 @@ def build_scene_sensor(
         context: dg.SensorEvaluationContext, farm_intel: FarmIntelResource
     ) -> dg.SensorResult | dg.SkipReason:
         """Ask the store what is due and request it."""
-        if not farm_intel.container.settings.stac_url:
-            return dg.SkipReason("No catalogue is set: FARM_INTEL_STAC_URL names one.")
+        if reason := not_set_up(farm_intel.container, provider):
+            return dg.SkipReason(reason)
         return look_for_scenes(farm_intel.container, groups, context.instance, context.cursor or "", datetime.now(UTC))
 
     return new_scenes
+
+
+def not_set_up(container: FarmIntel, provider: str) -> str:
+    """Return why a provider cannot be asked, or an empty text."""
+    missing = next((source.missing_settings for source in container.sources if source.name == provider), ())
+    return f"{provider} is not set up: {', '.join(missing)} has no value." if missing else ""
 
 
 def look_for_scenes(
@@ -69,7 +74,7 @@ def look_for_scenes(
     for group in groups:
         sync_farm_partitions(instance, group.dimension, container.farms.list(cohort=group.cohort))
         try:
-            found = group_requests(container, group, instance, days, days_in_flight(under_way, group.cohort))
+            found = group_requests(container, group, instance, days, days_in_flight(under_way, group))
         except FarmIntelError as error:
             errors.append(error)
             continue
@@ -101,7 +106,7 @@ def group_requests(
 
 def run_request(group: AssetGroup, request: BlockRequest, run_key: str | None = None) -> dg.RunRequest:
     """Return Dagster's form of a request: a row by its range tags, scattered cells by the cells job."""
-    tags = {COHORT_TAG: group.cohort, DAYS_TAG: f"{request.start}..{request.end}"}
+    tags = group_tags(group, request.start, request.end)
     key = run_key or request.run_key
     if request.row is not None:
         start, end = request.row

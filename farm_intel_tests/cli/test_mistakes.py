@@ -67,7 +67,7 @@ def test_doctor_names_variables_that_are_no_settings(cli: Cli, monkeypatch: pyte
 
 
 def test_doctor_names_a_provider_that_is_none(installed: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FARM_INTEL_PROVIDER", "mars")
+    monkeypatch.setenv("FARM_INTEL_PROVIDERS", "mars")
 
     code, out, _ = installed("doctor", "--format", "json")
 

@@ -16,7 +16,7 @@ from farm_intel.defs.schedules import due_requests
 from farm_intel.defs.sensors import look_for_scenes
 from farm_intel.domain.errors import TransientError
 from farm_intel_tests.defs.harness import TODAY, instance_in, sync
-from farm_intel_tests.support.fake_observing import installation
+from farm_intel_tests.support.fake_observing import FakeSource, installation
 from farm_intel_tests.support.fakes import FakeFarmStore, make_farm
 
 NOW = datetime(2026, 6, 30, 12, tzinfo=UTC)
@@ -154,7 +154,8 @@ def test_schedule_and_sensor_evaluate_inside_dagster(tmp_path):
 
 
 def test_without_a_catalogue_the_sensor_says_so(instance):
-    made = installation(stac_url="")
+    made = installation()
+    made.sources = (FakeSource(missing_settings=("FARM_INTEL_STAC_URL",)),)
     repository = build_definitions(made, today=TODAY).get_repository_def()
     resources = {"farm_intel": FarmIntelResource(container=made, watch=RunWatch())}
     with dg.build_sensor_context(instance=instance, repository_def=repository, resources=resources) as context:
@@ -175,7 +176,9 @@ def test_a_tick_is_cut_at_the_limit_and_the_next_goes_on_behind_it():
 
 
 def test_days_in_flight_are_read_from_every_kind_of_run():
+    group = asset_groups(installation())[0]
     runs = [
+        {"farm_intel/provider": "landsat", "farm_intel/cohort": "main", "farm_intel/days": "2026-06-09..2026-06-09"},
         {"farm_intel/cohort": "main", "farm_intel/days": "2026-06-01..2026-06-02"},
         {"farm_intel/cohort": "other", "farm_intel/days": "2026-06-03..2026-06-03"},
         {compat.RANGE_START_TAG: "2026-06-05|a", compat.RANGE_END_TAG: "2026-06-05|z"},
@@ -183,7 +186,7 @@ def test_days_in_flight_are_read_from_every_kind_of_run():
         {},
     ]
 
-    assert {date(2026, 6, n) for n in (1, 2, 5, 7)} == days_in_flight(runs, "main")
+    assert {date(2026, 6, n) for n in (1, 2, 5, 7)} == days_in_flight(runs, group)
 
 
 def _all_but(made, left_out):

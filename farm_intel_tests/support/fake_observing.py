@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time
 from farm_intel.domain.batches import Verdict
 from farm_intel.domain.geo import BBox
 from farm_intel.domain.observations import ObservationKey, ObservationStatus
+from farm_intel.domain.products import CollectionProfile
 from farm_intel.domain.quality import QualityRule
 from farm_intel.indices.registry import IndexRegistry, load_registry
 from farm_intel.observing.model import CellOutcome
@@ -31,9 +32,6 @@ WORLD = BBox(west=30.0, south=-5.0, east=42.0, north=5.0)
 class FakeSettings:
     """The settings the Dagster layer reads, with a fixed window."""
 
-    provider: str = "stac"
-    stac_collection: str = "sentinel-2-l2a"
-    stac_url: str = "memory"
     asset_indices: tuple[str, ...] = ("ndvi", "evi")
     history_start: date | None = date(2026, 5, 1)
     history_end: date | None = date(2026, 6, 30)
@@ -44,6 +42,19 @@ class FakeSettings:
     sensor_lookback_days: int = 14
     daily_cron: str = "30 3 * * *"
     min_valid_fraction: float = 0.1
+
+
+@dataclass(frozen=True)
+class FakeSource:
+    """A provider in use."""
+
+    name: str = "stac"
+    profile: CollectionProfile = PROFILE
+    missing_settings: tuple[str, ...] = ()
+
+    @property
+    def collection(self) -> str:
+        return self.profile.collection
 
 
 @dataclass
@@ -67,6 +78,7 @@ class FakeInstallation:
     farms: FakeFarmStore
     catalog: FakeCatalog
     settings: FakeSettings = field(default_factory=FakeSettings)
+    sources: tuple[FakeSource, ...] = (FakeSource(),)
     registry: IndexRegistry = field(default_factory=load_registry)
     observations: FakeObservationStore = field(default_factory=FakeObservationStore)
     engine: FakeEngine = field(default_factory=FakeEngine)
