@@ -21,6 +21,8 @@ class ObserveRequest:
     """Solar days, ascending; need not be contiguous."""
     force: bool = False
     """Recompute cells whose fingerprint is unchanged."""
+    flags: frozenset[Flag] = frozenset()
+    """Put on every cell that is computed, besides those its pixels earn it."""
 
 
 @dataclass(slots=True, kw_only=True)

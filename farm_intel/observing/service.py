@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from itertools import batched
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from farm_intel.domain.batches import FarmDayBatch, FarmShape, ReadCounters, SceneDay
 from farm_intel.domain.errors import BadRequestError, CellsFailedError, UnknownNameError
 from farm_intel.domain.farms import Farm
-from farm_intel.domain.observations import CoverageDay, Observation, ObservationStatus
+from farm_intel.domain.observations import CoverageDay, Flag, Observation, ObservationStatus
 from farm_intel.domain.ports import Clock, FarmStore, ObservationStore, Progress, SceneCatalog
 from farm_intel.domain.products import CollectionProfile
 from farm_intel.domain.publication import Publication
@@ -295,7 +295,7 @@ class ObservingService:
             refresh=provider.catalog.refresh,
             on_counters=self._count,
         )
-        for batch in batches:
+        for batch in (_flagged(batch, request.flags) for batch in batches):
             yield Publication(
                 provider=request.provider,
                 collection=request.collection,
@@ -357,6 +357,10 @@ def _fingerprints(plan: ObservePlan, batch: FarmDayBatch, places: Sequence[int])
         mark = PROVISIONAL if batch.worth_retrying(position) else ""
         rows.append(tuple([prints[place] + mark for place in places]))
     return tuple(rows)
+
+
+def _flagged(batch: FarmDayBatch, extra: frozenset[Flag]) -> FarmDayBatch:
+    return replace(batch, flags=tuple(flags | extra for flags in batch.flags)) if extra else batch
 
 
 def _scene_set_hashes(found: FarmScenes) -> dict[date, str]:
