@@ -12,7 +12,7 @@ class EngineOptions:
 
     threads: int = 0
     """Threads that decode and compute; 0 means one per core."""
-    budget_mib: int = 128
+    budget_mib: int = 96
     """Decoded pixels held at once, MiB; blocks kept for farms that cross an edge may come on top."""
     units_ahead: int = 6
     """Groups of blocks in flight; bounds memory together with the budget."""
