@@ -22,6 +22,7 @@ from farm_intel.domain.ports import Progress
 from farm_intel.simulation import stac
 from farm_intel.simulation.render import TileGround
 from farm_intel.simulation.scenes import WorldScene, plan_scenes
+from farm_intel.simulation.sensors import COLLECTIONS, SENTINEL_2, check_sensors, write_sensor
 from farm_intel.simulation.world import FarmWorld, WorldOptions
 
 WORLD_VERSION = "1"
@@ -46,7 +47,13 @@ class WorldFiles:
     """`truth.json`: the options the world is rebuilt from, and each scene's dialect and defects."""
 
 
-def write_world(world: FarmWorld, folder: Path, *, progress: Progress | None = None) -> WorldFiles:
+def write_world(
+    world: FarmWorld,
+    folder: Path,
+    *,
+    progress: Progress | None = None,
+    sensors: tuple[str, ...] = (SENTINEL_2,),
+) -> WorldFiles:
     """Write the world into `folder` and return its files; a world that is already there is left alone.
 
     The world is written beside the folder under a temporary name and renamed when complete, so a folder is a whole
@@ -55,15 +62,24 @@ def write_world(world: FarmWorld, folder: Path, *, progress: Progress | None = N
     Args:
         world: what to write.
         folder: where; must not exist, or hold the same world.
-        progress: told after each scene.
+        progress: told after each Sentinel-2 scene.
+        sensors: `sentinel-2` and any of `landsat`, `modis`; those a world lacks are added to it.
 
     Raises:
         BadRequestError: the folder holds something else.
+        UnknownNameError: a sensor is none of ours.
 
     """
+    check_sensors(sensors)
     files = world_files(folder)
-    if _holds(files, world):
-        return files
+    if not _holds(files, world):
+        _write_new(world, files, progress)
+    _add_sensors(world, files, sensors)
+    return files
+
+
+def _write_new(world: FarmWorld, files: WorldFiles, progress: Progress | None) -> None:
+    folder = files.folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
     try:
@@ -76,7 +92,29 @@ def write_world(world: FarmWorld, folder: Path, *, progress: Progress | None = N
             raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return files
+
+
+def _add_sensors(world: FarmWorld, files: WorldFiles, sensors: tuple[str, ...]) -> None:
+    """Write the collections of sensors the world lacks, each whole or not at all, then link them."""
+    for sensor in sensors:
+        target = files.folder / COLLECTIONS[sensor]
+        if target.exists():
+            continue
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=files.folder))
+        try:
+            write_sensor(world, partial / target.name, sensor)
+            (partial / target.name).rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    present = tuple(c for c in COLLECTIONS.values() if (files.folder / c / "collection.json").exists())
+    text = json.dumps(stac.catalog(present), indent=1) + "\n"
+    if files.catalog.read_text() != text:
+        replacement = files.folder / ".catalog.json.partial"
+        replacement.write_text(text)
+        replacement.replace(files.catalog)
 
 
 def world_files(folder: Path) -> WorldFiles:

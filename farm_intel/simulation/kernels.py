@@ -108,6 +108,34 @@ def _mix(value: np.uint64) -> np.uint64:
 
 
 @_compiled
+def _draw(key: np.uint64, r: int, c: int) -> float:
+    """Return a pixel's draw of mean 0 and standard deviation 1: the sum of four uniforms of its own hash."""
+    bits = _mix(key ^ _mix(np.uint64(r) * np.uint64(1_000_003) + np.uint64(c)))
+    total = 0.0
+    for shift in range(4):
+        total += float((bits >> np.uint64(16 * shift)) & np.uint64(0xFFFF))
+    return (total / 65535.0 - 2.0) * 1.7320508075688772
+
+
+@_compiled
+def add_noise(reflectance: npt.NDArray[np.float32], key: np.uint64, noise: float) -> None:
+    """Add to reflectance (rows, cols) in place the sensor noise that `digital_numbers` describes."""
+    for r in range(reflectance.shape[0]):
+        for c in range(reflectance.shape[1]):
+            rho = float(reflectance[r, c])
+            spread = max(noise * np.sqrt(max(rho, 0.0) * 4.0), 0.2 * noise)
+            reflectance[r, c] = rho + spread * _draw(key, r, c)
+
+
+@_compiled
+def pixel_draws(key: np.uint64, out: npt.NDArray[np.float64]) -> None:
+    """Set out (rows, cols) to each pixel's draw for this key."""
+    for r in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            out[r, c] = _draw(key, r, c)
+
+
+@_compiled
 def digital_numbers(
     reflectance: npt.NDArray[np.float32],
     no_data: npt.NDArray[np.bool_],
@@ -127,12 +155,7 @@ def digital_numbers(
             if no_data[r, c]:
                 out[r, c] = 0
                 continue
-            bits = _mix(key ^ _mix(np.uint64(r) * np.uint64(1_000_003) + np.uint64(c)))
-            total = 0.0
-            for shift in range(4):
-                total += float((bits >> np.uint64(16 * shift)) & np.uint64(0xFFFF))
-            draw = (total / 65535.0 - 2.0) * 1.7320508075688772
             rho = float(reflectance[r, c])
             spread = max(noise * np.sqrt(max(rho, 0.0) * 4.0), 0.2 * noise)
-            number = np.rint(10_000.0 * (rho + spread * draw)) + dn_offset
+            number = np.rint(10_000.0 * (rho + spread * _draw(key, r, c))) + dn_offset
             out[r, c] = np.uint16(min(max(number, 1.0), 65535.0))

@@ -118,8 +118,8 @@ def collection(world: FarmWorld, scenes: Sequence[WorldScene]) -> Json:
     }
 
 
-def catalog() -> Json:
-    """Return the root catalogue."""
+def catalog(collections: Sequence[str] = (COLLECTION_ID,)) -> Json:
+    """Return the root catalogue over collections, each a folder of its id."""
     return {
         "type": "Catalog",
         "id": "simulated-farm-world",
@@ -127,7 +127,10 @@ def catalog() -> Json:
         "description": "The simulated farm world: every farm's true index is known on every day.",
         "links": [
             {"rel": "root", "href": "./catalog.json", "type": "application/json"},
-            {"rel": "child", "href": f"./{COLLECTION_ID}/collection.json", "type": "application/json"},
+            *(
+                {"rel": "child", "href": f"./{name}/collection.json", "type": "application/json"}
+                for name in collections
+            ),
         ],
     }
 
