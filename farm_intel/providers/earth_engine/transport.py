@@ -68,7 +68,7 @@ class Transport:
             TimeoutError: no answer in time.
 
         """
-        import httplib2  # type: ignore[import-untyped]  # comes with the client, without types
+        import httplib2
 
         del ignored
         limit = getattr(self._local, "timeout_s", None) or self._timeout_s
