@@ -247,8 +247,9 @@ class CircuitBreaker:
         entry.record = after
         entry.fresh_until = now + timedelta(seconds=self._rule.cache_s)
         if before.state(now) is not after.state(now):
-            _LOG.warning(
-                "%s %s at %s: %s. %s",
+            _LOG.log(
+                logging.WARNING if after.open_until is not None else logging.INFO,
+                "%s %s at %s is %s now. %s",
                 operation.provider,
                 operation.name,
                 operation.host,
