@@ -46,6 +46,20 @@ class Table:
             raise self._wrong(key, value, "two numbers, the smaller first")
         return low, high
 
+    def two(self, key: str) -> tuple[float, float]:
+        """Return two numbers in any order."""
+        value = self._get(key, None)
+        if not isinstance(value, list) or len(value) != 2:
+            raise self._wrong(key, value, "two numbers")
+        return self._as_number(key, value[0]), self._as_number(key, value[1])
+
+    def flag(self, key: str) -> bool:
+        """Return true or false; false if the key is not there."""
+        value = self._get(key, default=False)
+        if not isinstance(value, bool):
+            raise self._wrong(key, value, "true or false")
+        return value
+
     def numbers(self, key: str) -> dict[str, float]:
         """Return a table of numbers; empty if the key is not there."""
         inner = self.table(key) if self.has(key) else Table({}, self.where)
