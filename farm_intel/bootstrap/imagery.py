@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from farm_intel.domain.errors import NotConfiguredError
 from farm_intel.domain.products import CollectionProfile
 from farm_intel.providers.collections import profile
-from farm_intel.providers.rows import Adapter, ProviderRow, provider_row
+from farm_intel.providers.rows import Adapter, Capability, ProviderRow, provider_row
 
 if TYPE_CHECKING:
     from farm_intel.bootstrap.container import Container
@@ -26,7 +26,8 @@ class ImagerySource:
 
     row: ProviderRow
     profile: CollectionProfile
-    capability: str
+    capability: Capability
+    """How its numbers are made: from pixels, or from the provider's own tables."""
     missing_settings: tuple[str, ...]
     """Settings without which it cannot be asked; empty when it can."""
 
@@ -91,7 +92,11 @@ class Imagery(Mapping[str, "ImageryProvider"]):
     def _source(self, row: ProviderRow) -> ImagerySource:
         settings = self._container.settings
         dialect, collection = _dialect(row, self._container)
-        capability = getattr(settings, f"{row.adapter.value}_capability", "pixels")
+        capability = {
+            Adapter.STAC: Capability.PIXELS,
+            Adapter.SENTINEL_HUB: Capability(settings.sentinel_hub_capability),
+            Adapter.EARTH_ENGINE: Capability(settings.earth_engine_capability),
+        }[row.adapter]
         missing = tuple(f"FARM_INTEL_{name.upper()}" for name in row.settings if not _value(self._container, name))
         return ImagerySource(
             row=row, profile=profile(dialect, collection), capability=capability, missing_settings=missing
@@ -160,7 +165,7 @@ def _dialect(row: ProviderRow, container: Container) -> tuple[str, str]:
     settings = container.settings
     if not row.collections:
         return settings.stac_dialect, settings.stac_collection
-    dialect = getattr(settings, f"{row.name}_dialect", next(iter(row.collections)))
+    dialect = settings.landsat_dialect if settings.landsat_dialect in row.collections else next(iter(row.collections))
     return dialect, row.collections[dialect]
 
 

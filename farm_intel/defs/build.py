@@ -5,8 +5,8 @@ from datetime import UTC, date, datetime
 
 import dagster as dg
 
-from farm_intel.defs.checks import build_group_checks
 from farm_intel.defs.groups import asset_groups
+from farm_intel.defs.health import build_health_assets, health_job_and_schedule
 from farm_intel.defs.index_assets import build_index_assets
 from farm_intel.defs.jobs import cells_job, maintenance_job, observe_job
 from farm_intel.defs.ports import FarmIntel
@@ -44,11 +44,16 @@ def build_definitions(
         )
         for provider in sorted({group.provider for group in groups})
     ]
+    health = build_health_assets(container)
+    health_job, health_schedule = health_job_and_schedule(health)
     return dg.Definitions(
-        assets=[build_index_assets(container, group, day) for group in groups],
-        asset_checks=[build_group_checks(group) for group in groups],
-        jobs=[*rows.values(), *cells.values(), maintenance_job],
-        schedules=[*(build_daily_schedule(container, group, cells[group]) for group in groups), maintenance_schedule],
+        assets=[*(build_index_assets(container, group, day) for group in groups), *health],
+        jobs=[*rows.values(), *cells.values(), health_job, maintenance_job],
+        schedules=[
+            *(build_daily_schedule(container, group, cells[group]) for group in groups),
+            health_schedule,
+            maintenance_schedule,
+        ],
         sensors=sensors,
         resources={"farm_intel": resource or FarmIntelResource(container=container, watch=RunWatch())},
         executor=dg.in_process_executor,

@@ -1,98 +1,116 @@
-"""Checks to run on demand, per index and not per cell: freshness, radiometry, store."""
+"""What is looked at about a provider and about the store: stored rows, breakers and budgets; no provider is asked."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
 
 import dagster as dg
 
-from farm_intel.defs import compat
-from farm_intel.defs.groups import AssetGroup
+from farm_intel.defs.groups import serves
 from farm_intel.defs.partitions import DateWindow, date_window
-from farm_intel.defs.ports import FarmIntel
-from farm_intel.defs.resources import FarmIntelResource
+from farm_intel.defs.ports import FarmIntel, Source
 from farm_intel.domain.observations import Flag, Observation, ObservationStatus
+from farm_intel.observing.freshness import Freshness, FreshnessQuestion, farm_freshness
+from farm_intel.resilience.state import BreakerState
 
-FRESHNESS = "freshness"
-RADIOMETRY = "radiometry"
-STORE = "store"
+FRESHNESS, COVERAGE, RADIOMETRY, FALLBACK, BUDGET, BREAKERS, STORE = (
+    "freshness",
+    "coverage",
+    "radiometry",
+    "fallback",
+    "budget",
+    "breakers",
+    "store",
+)
 STALE_AFTER_DAYS = 20
 """Two revisits of a single Sentinel-2 satellite: with less, one cloudy week would be called stale."""
+BUDGET_WARNING_SHARE = 0.8
+"""Share of a month's budget from which on an operator should know."""
 NAMED = 20
 """Farms or scenes named in a result."""
 
 DESCRIPTIONS = {
-    FRESHNESS: f"Every farm has a number that is at most {STALE_AFTER_DAYS} days older than the newest possible day.",
+    FRESHNESS: (
+        f"Every farm has a number that is at most {STALE_AFTER_DAYS} days older than the newest possible day; farms "
+        "without one are told apart by why: no pass, cloudy, unusable, provider down, queued."
+    ),
+    COVERAGE: "What became of the window's cells, by status; WARN where scenes could not be read.",
     RADIOMETRY: "Metadata and pixels of the scenes agree on the reflectance offset; lists those where they do not.",
-    STORE: "Every row of the index has its raster and every raster its row (checksums: `farm-intel fsck`).",
+    FALLBACK: "No number came from this provider because another could not answer.",
+    BUDGET: f"Less than {BUDGET_WARNING_SHARE:.0%} of the month's budget is spent or reserved.",
+    BREAKERS: "No host of the provider counts as down.",
+    STORE: "Every row has its raster and every raster its row (checksums: `farm-intel fsck`).",
 }
 
 
-def build_group_checks(group: AssetGroup) -> dg.AssetChecksDefinition:
-    """Return the on-demand checks of a group's assets, as one operation that can run any subset of them."""
-
-    @dg.multi_asset_check(
-        name=f"check_{group.name}",
-        specs=[
-            dg.AssetCheckSpec(name, asset=key, description=text)
-            for key in group.asset_keys
-            for name, text in DESCRIPTIONS.items()
-        ],
-        can_subset=True,
-    )
-    def check_group(
-        context: dg.AssetCheckExecutionContext, farm_intel: FarmIntelResource
-    ) -> Iterator[dg.AssetCheckResult]:
-        """Evaluate the selected checks, reading stored rows only.
-
-        Dagster adds an asset's checks to every run over it; in a run over cells they would read the whole history
-        once a day of the backfill, so there they are left out.
-        """
-        if any(tag in context.run.tags for tag in (compat.PARTITION_TAG, compat.RANGE_START_TAG)):
-            return
-        yield from _evaluate(farm_intel.container, group, context.selected_asset_check_keys)
-
-    return check_group
-
-
-def _evaluate(
-    container: FarmIntel, group: AssetGroup, selected: Iterable[dg.AssetCheckKey]
-) -> Iterator[dg.AssetCheckResult]:
-    now = datetime.now(UTC)
-    wanted = {(key.asset_key, key.name) for key in selected}
-    whole = store_check(container) if any(name == STORE for _, name in wanted) else None
-    for slug in group.slugs:
-        key = group.asset_key(slug)
-        if (key, FRESHNESS) in wanted:
-            yield freshness_check(container, group, slug, now)._replace(asset_key=key, check_name=FRESHNESS)
-        if (key, RADIOMETRY) in wanted:
-            yield radiometry_check(container, group, slug, now)._replace(asset_key=key, check_name=RADIOMETRY)
-        if whole is not None and (key, STORE) in wanted:
-            yield whole._replace(asset_key=key, check_name=STORE)
-
-
-def freshness_check(container: FarmIntel, group: AssetGroup, slug: str, now: datetime) -> dg.AssetCheckResult:
-    """Return whether every active farm has a recent number; a FreshnessPolicy could only speak of the whole asset."""
+def freshness_check(container: FarmIntel, source: Source, now: datetime) -> dg.AssetCheckResult:
+    """Return how many active farms lack a recent number and why; a FreshnessPolicy could only speak of all farms."""
     window = date_window(container.settings, now.date())
-    since = window.end - timedelta(days=STALE_AFTER_DAYS)
-    farms = [farm.farm_id for farm in container.farms.list(cohort=group.cohort)]
-    rows = _observed(container, group, slug, DateWindow(start=since, end=window.end))
-    fresh = {row.key.farm_id for row in rows}
-    stale = [farm_id for farm_id in farms if farm_id not in fresh]
+    end = min(window.end, now.date() - timedelta(days=1))
+    start = end - timedelta(days=STALE_AFTER_DAYS)
+    farm_ids = tuple(farm.farm_id for farm in container.farms.list())
+    stale: dict[str, dict[Freshness, list[str]]] = {}
+    for slug in _served(container, source):
+        question = FreshnessQuestion(
+            farm_ids=farm_ids, provider=source.name, collection=source.collection, index=slug, start=start, end=end
+        )
+        by_reason: dict[Freshness, list[str]] = {}
+        for farm_id, freshness in farm_freshness(container.observations, question).items():
+            if freshness is not Freshness.FRESH:
+                by_reason.setdefault(freshness, []).append(farm_id)
+        stale[slug] = by_reason
+    counts: Counter[Freshness] = Counter({reason: 0 for reason in Freshness if reason is not Freshness.FRESH})
+    for by_reason in stale.values():
+        counts.update({reason: len(farms) for reason, farms in by_reason.items()})
+    missing = sum(counts.values())
+    told = ", ".join(f"{count} {reason.value.replace('_', ' ')}" for reason, count in counts.items() if count)
     return dg.AssetCheckResult(
-        passed=not stale,
+        passed=not missing,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{len(stale)} of {len(farms)} farms have no number since {since}.",
-        metadata={"farms": len(farms), "stale_farms": len(stale), "since": since.isoformat(), "named": _named(stale)},
+        description=f"{missing} of {len(farm_ids) * len(stale)} farm series have no number since {start}"
+        + (f": {told}." if told else "."),
+        metadata={
+            "since": start.isoformat(),
+            **{reason.value: count for reason, count in counts.items()},
+            "farms": dg.MetadataValue.md(_stale_table(stale)),
+        },
     )
 
 
-def radiometry_check(container: FarmIntel, group: AssetGroup, slug: str, now: datetime) -> dg.AssetCheckResult:
+def _stale_table(stale: dict[str, dict[Freshness, list[str]]]) -> str:
+    rows = [
+        f"| {slug} | {reason.value} | {_listed(farms)} |"
+        for slug, by_reason in stale.items()
+        for reason, farms in by_reason.items()
+    ]
+    return "\n".join(["| index | why | farms |", "|---|---|---|", *rows]) if rows else "every farm is fresh"
+
+
+def coverage_check(container: FarmIntel, source: Source, now: datetime) -> dg.AssetCheckResult:
+    """Return what became of the cells of the last days, by status."""
+    window = _recent(container, now)
+    counts = Counter(
+        row.status
+        for row in container.observations.observations(
+            provider=source.name, collection=source.collection, start=window.start, end=window.end
+        )
+    )
+    failed = counts[ObservationStatus.PROVIDER_FAILED]
+    total = sum(counts.values())
+    return dg.AssetCheckResult(
+        passed=not failed,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{counts[ObservationStatus.OBSERVED]} of {total} cells since {window.start} have a number, "
+        f"{failed} could not be read.",
+        metadata={status.value: counts[status] for status in ObservationStatus if counts[status]} or {"cells": 0},
+    )
+
+
+def radiometry_check(container: FarmIntel, source: Source, now: datetime) -> dg.AssetCheckResult:
     """Return which scenes of the window had pixels that contradict, or cannot confirm, their metadata."""
-    window = date_window(container.settings, now.date())
-    rows = _observed(container, group, slug, window)
     probed: set[str] = set()
     unverified: set[str] = set()
-    for row in rows:
+    for row in _observed(container, source, date_window(container.settings, now.date())):
         if Flag.RADIOMETRY_PROBED in row.flags:
             probed.update(row.scene_ids)
         if Flag.RADIOMETRY_UNVERIFIED in row.flags:
@@ -106,8 +124,70 @@ def radiometry_check(container: FarmIntel, group: AssetGroup, slug: str, now: da
         metadata={
             "probed_scenes": len(probed),
             "unverified_scenes": len(unverified),
-            "probed": _named(sorted(probed)),
-            "unverified": _named(sorted(unverified)),
+            "probed": _listed(sorted(probed)),
+            "unverified": _listed(sorted(unverified)),
+        },
+    )
+
+
+def fallback_check(container: FarmIntel, source: Source, now: datetime) -> dg.AssetCheckResult:
+    """Return the numbers that stand in for a provider before this one in the order."""
+    window = _recent(container, now)
+    days = sorted(
+        {row.key.solar_day for row in _observed(container, source, window) if Flag.FALLBACK_PROVIDER in row.flags}
+    )
+    return dg.AssetCheckResult(
+        passed=not days,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(days)} days since {window.start} were asked of {source.name} because a provider before it "
+        "could not answer.",
+        metadata={"days": len(days), "named": _listed([day.isoformat() for day in days])},
+    )
+
+
+def budget_check(container: FarmIntel, source: Source, now: datetime) -> dg.AssetCheckResult:  # noqa: ARG001 - one form
+    """Return how much of the provider's month is spent."""
+    status = next((status for status in container.budgets() if status.provider == source.name), None)
+    if status is None:
+        return dg.AssetCheckResult(passed=True, description="The provider has no monthly budget.")
+    used = status.spent + status.reserved
+    return dg.AssetCheckResult(
+        passed=used < BUDGET_WARNING_SHARE * status.limit,
+        severity=dg.AssetCheckSeverity.ERROR if used >= status.limit else dg.AssetCheckSeverity.WARN,
+        description=f"{used:,.1f} of {status.limit:,.0f} {status.unit} of {status.month:%B %Y} are used.",
+        metadata={
+            "spent": status.spent,
+            "reserved": status.reserved,
+            "remaining": status.remaining,
+            "calls": status.calls,
+            "unit": status.unit,
+        },
+    )
+
+
+def breaker_check(container: FarmIntel, source: Source, now: datetime) -> dg.AssetCheckResult:
+    """Return which hosts of the provider are left alone at the moment."""
+    down = [
+        (operation, record)
+        for operation, record in container.breakers()
+        if operation.provider == source.name and record.state(now) is not BreakerState.CLOSED
+    ]
+    rows = [
+        f"| {operation.host} | {operation.name} | {record.state(now).value} | {record.open_until:%H:%M:%S} UTC "
+        f"| {record.reason} |"
+        for operation, record in down
+    ]
+    return dg.AssetCheckResult(
+        passed=not down,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{len(down)} operations are left alone because their host is down."
+        if down
+        else "No host is down.",
+        metadata={
+            "down": len(down),
+            "operations": dg.MetadataValue.md(
+                "\n".join(["| host | operation | breaker | until | last failure |", "|---|---|---|---|---|", *rows])
+            ),
         },
     )
 
@@ -123,19 +203,37 @@ def store_check(container: FarmIntel) -> dg.AssetCheckResult:
     )
 
 
-def _observed(container: FarmIntel, group: AssetGroup, slug: str, window: DateWindow) -> Iterator[Observation]:
-    """Yield the cells of the group's farms that carry a number, over a window of days."""
+CHECKS: dict[str, Callable[[FarmIntel, Source, datetime], dg.AssetCheckResult]] = {
+    FRESHNESS: freshness_check,
+    COVERAGE: coverage_check,
+    RADIOMETRY: radiometry_check,
+    FALLBACK: fallback_check,
+    BUDGET: budget_check,
+    BREAKERS: breaker_check,
+}
+
+
+def _served(container: FarmIntel, source: Source) -> tuple[str, ...]:
+    chosen = container.registry.select(container.settings.asset_indices)
+    return tuple(index.slug for index in chosen if serves(source, index))
+
+
+def _recent(container: FarmIntel, now: datetime) -> DateWindow:
+    window = date_window(container.settings, now.date())
+    return DateWindow(start=max(window.start, window.end - timedelta(days=STALE_AFTER_DAYS)), end=window.end)
+
+
+def _observed(container: FarmIntel, source: Source, window: DateWindow) -> Iterator[Observation]:
+    """Yield the provider's cells that carry a number, over a window of days."""
     return container.observations.observations(
-        farm_ids=[farm.farm_id for farm in container.farms.list(cohort=group.cohort)],
-        indices=[slug],
-        provider=group.provider,
-        collection=group.collection,
+        provider=source.name,
+        collection=source.collection,
         start=window.start,
         end=window.end,
         statuses=[ObservationStatus.OBSERVED],
     )
 
 
-def _named(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "") or "none"

@@ -99,12 +99,13 @@ def asset_groups(container: FarmIntel, *, extra_indices: Sequence[str] = ()) -> 
             indices=served,
         )
         for source in container.sources
-        if (served := tuple(index for index in indices if _serves(source, index)))
+        if (served := tuple(index for index in indices if serves(source, index)))
         for cohort in cohorts
     )
 
 
-def _serves(source: Source, index: SpectralIndex) -> bool:
+def serves(source: Source, index: SpectralIndex) -> bool:
+    """Return whether a provider's product has the bands an index needs."""
     try:
         index.resolve_bands(source.profile.bands)
     except UnknownNameError:

@@ -9,6 +9,9 @@ from farm_intel.domain.ports import FarmStore, ObservationStore, Progress
 from farm_intel.domain.products import CollectionProfile
 from farm_intel.indices.registry import IndexRegistry
 from farm_intel.observing.model import CellOutcome, ObserveRequest
+from farm_intel.resilience.budget import BudgetStatus
+from farm_intel.resilience.guard import Operation
+from farm_intel.resilience.state import BreakerRecord
 
 
 class AssetSettings(Protocol):
@@ -138,6 +141,14 @@ class FarmIntel(Protocol):
     @property
     def pictures(self) -> Pictures:
         """Previews of stored cells."""
+        ...
+
+    def budgets(self) -> Sequence[BudgetStatus]:
+        """Return what each provider with a budget has spent this month."""
+        ...
+
+    def breakers(self) -> Sequence[tuple[Operation, BreakerRecord]]:
+        """Return every circuit breaker that ever had to do with a failure."""
         ...
 
     def check_store(self, *, rehash: bool, repair: bool) -> Sequence[tuple[str, int, str]]:

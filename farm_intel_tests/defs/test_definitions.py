@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from farm_intel.defs.build import build_definitions
+from farm_intel.defs.checks import CHECKS
 from farm_intel.defs.groups import asset_groups
 from farm_intel.domain.errors import StoreError
 from farm_intel.indices.registry import load_registry
@@ -48,7 +49,7 @@ def loaded_in_a_fresh_process(tmp_path: Path) -> dict[str, object]:
 def test_the_code_location_loads_without_farms_catalogue_or_heavy_libraries(tmp_path):
     loaded = loaded_in_a_fresh_process(tmp_path)
 
-    assert loaded["assets"] == 5
+    assert loaded["assets"] == 7
     assert [name for name in HEAVY if name in loaded["modules"]] == []
     # The target is 2 s on an idle machine; the factor is for a machine that runs other tests at the same time.
     assert loaded["cpu_s"] < 3.0
@@ -58,18 +59,31 @@ def test_assets_checks_jobs_schedules_and_sensors_are_these():
     location = build_definitions(installation(), today=TODAY)
     graph = location.resolve_asset_graph()
 
-    assert {key.to_user_string() for key in graph.materializable_asset_keys} == {"stac/ndvi", "stac/evi"}
+    assert {key.to_user_string() for key in graph.materializable_asset_keys} == {
+        "stac/ndvi",
+        "stac/evi",
+        "health/stac",
+        "health/store",
+    }
     assert {f"{key.asset_key.to_user_string()}:{key.name}" for key in graph.asset_check_keys} == {
-        f"stac/{slug}:{name}" for slug in ("ndvi", "evi") for name in ("quality", "freshness", "radiometry", "store")
+        "stac/ndvi:quality",
+        "stac/evi:quality",
+        "health/store:store",
+        *(f"health/stac:{name}" for name in CHECKS),
     }
     repository = location.get_repository_def()
     assert {job.name for job in repository.get_all_jobs()} == {
         "stac_observe",
         "stac_cells",
+        "health",
         "store_maintenance",
         "__ASSET_JOB",
     }
-    assert {schedule.name for schedule in repository.schedule_defs} == {"stac_daily", "store_maintenance_nightly"}
+    assert {schedule.name for schedule in repository.schedule_defs} == {
+        "stac_daily",
+        "health_hourly",
+        "store_maintenance_nightly",
+    }
     assert {sensor.name for sensor in repository.sensor_defs} >= {"stac_new_scenes"}
 
 
@@ -121,6 +135,8 @@ def test_several_cohorts_have_their_own_assets_and_farms_and_the_first_keeps_its
         "stac/evi",
         "stac/ndvi/t36MZE_00",
         "stac/evi/t36MZE_00",
+        "health/stac",
+        "health/store",
     }
 
 
@@ -132,7 +148,7 @@ def test_a_store_that_cannot_be_read_yet_does_not_keep_the_definitions_from_load
     made = installation()
     made.farms = Unmigrated([])
 
-    assert len(list(build_definitions(made, today=TODAY).resolve_all_asset_specs())) == 2
+    assert len(list(build_definitions(made, today=TODAY).resolve_all_asset_specs())) == 4
 
 
 @pytest.mark.parametrize("name", ["dagster.yaml", "deploy/dagster.prod.yaml"])

@@ -14,6 +14,9 @@ from farm_intel.domain.quality import QualityRule
 from farm_intel.indices.registry import IndexRegistry, load_registry
 from farm_intel.observing.model import CellOutcome
 from farm_intel.observing.service import ImageryProvider, ObservingService
+from farm_intel.resilience.budget import BudgetStatus
+from farm_intel.resilience.guard import Operation
+from farm_intel.resilience.state import BreakerRecord
 from farm_intel_tests.support.fakes import (
     PROFILE,
     FakeCatalog,
@@ -83,6 +86,8 @@ class FakeInstallation:
     observations: FakeObservationStore = field(default_factory=FakeObservationStore)
     engine: FakeEngine = field(default_factory=FakeEngine)
     pictures: FakePictures = field(default_factory=FakePictures)
+    month: list[BudgetStatus] = field(default_factory=list)
+    tripped: list[tuple[Operation, BreakerRecord]] = field(default_factory=list)
     store_problems: list[tuple[str, int, str]] = field(default_factory=list)
     store_checks: list[bool] = field(default_factory=list)
 
@@ -99,6 +104,12 @@ class FakeInstallation:
             rule=QualityRule(),
             rules_text="fake",
         )
+
+    def budgets(self) -> Sequence[BudgetStatus]:
+        return self.month
+
+    def breakers(self) -> Sequence[tuple[Operation, BreakerRecord]]:
+        return self.tripped
 
     def check_store(self, *, rehash: bool, repair: bool) -> Sequence[tuple[str, int, str]]:
         self.store_checks.append(repair)

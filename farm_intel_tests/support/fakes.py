@@ -213,6 +213,8 @@ class FakeObservationStore:
             if (
                 (farm_ids is None or key.farm_id in farm_ids)
                 and (indices is None or key.index in indices)
+                and (provider is None or key.provider == provider)
+                and (collection is None or key.collection == collection)
                 and (start is None or key.solar_day >= start)
                 and (end is None or key.solar_day <= end)
                 and (statuses is None or row.status in statuses)
@@ -222,7 +224,24 @@ class FakeObservationStore:
     def calendar(
         self, *, farm_id: str, provider: str | None = None, start: date | None = None, end: date | None = None
     ) -> list[CoverageDay]:
-        return [day for (owner, _), day in sorted(self.days.items()) if owner == farm_id]
+        days = {
+            (row.key.provider, row.key.solar_day): CoverageDay(
+                farm_id=farm_id,
+                provider=row.key.provider,
+                collection=row.key.collection,
+                solar_day=row.key.solar_day,
+                status=row.status,
+                reason=row.reason,
+            )
+            for row in self.observations(farm_ids=[farm_id])
+        } | {(day.provider, day.solar_day): day for (owner, _), day in self.days.items() if owner == farm_id}
+        return [
+            day
+            for _, day in sorted(days.items(), key=lambda item: (item[0][1], item[0][0]))
+            if (provider is None or day.provider == provider)
+            and (start is None or day.solar_day >= start)
+            and (end is None or day.solar_day <= end)
+        ]
 
 
 @dataclass
