@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     """Index slug to its own order of providers, where it differs from `providers`; JSON in the environment."""
     provider_deadline_s: float = Field(default=600.0, gt=0)
     """Time a run may spend on one provider before the next in order is asked, seconds."""
+    provider_retries: int = Field(default=4, ge=0)
+    """Attempts after the first for transient failures of Sentinel Hub and Earth Engine."""
     provider_budgets: Mapping[str, float] = Field(default_factory=dict)
     """Provider to units it may spend in a calendar month (UTC), over the table's default; JSON in the environment."""
     provider_rates: Mapping[str, float] = Field(default_factory=dict)

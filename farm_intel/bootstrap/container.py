@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cached_property
@@ -16,12 +17,18 @@ from farm_intel.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy import Engine as Database
 
+    from farm_intel.assessing.service import AssessingService
+    from farm_intel.bootstrap.guarding import Guarding
     from farm_intel.bootstrap.imagery import Imagery, ImagerySource
     from farm_intel.engine.pipeline import EngineOptions
     from farm_intel.indices.registry import IndexRegistry
     from farm_intel.observing.cube import CubeReport
     from farm_intel.observing.pictures import CellPictures
     from farm_intel.observing.service import ImageryProvider, ObservingService
+    from farm_intel.resilience.budget import BudgetStatus
+    from farm_intel.resilience.guard import Operation
+    from farm_intel.resilience.state import BreakerRecord
+    from farm_intel.storage.assessments import SqlAssessmentStore
     from farm_intel.storage.farm_drafts import FarmDraft, FarmFile, ImportReport
     from farm_intel.storage.farms import SqlFarmStore
     from farm_intel.storage.observations import SqlObservationStore
@@ -90,6 +97,41 @@ class Container:
         from farm_intel.storage.observations import SqlObservationStore
 
         return SqlObservationStore(self.database, self.rasters)
+
+    @cached_property
+    def assessments(self) -> SqlAssessmentStore:
+        """What is made of observations."""
+        from farm_intel.storage.assessments import SqlAssessmentStore
+
+        return SqlAssessmentStore(self.database)
+
+    @cached_property
+    def assessing(self) -> AssessingService:
+        """The fuse-and-smooth use case."""
+        from farm_intel.assessing.service import AssessingService
+
+        return AssessingService(
+            observations=self.observations,
+            assessments=self.assessments,
+            registry=self.registry,
+            clock=self.clock,
+            harmonise=self.settings.harmonise,
+        )
+
+    @cached_property
+    def guarding(self) -> Guarding:
+        """Breakers, rates and budgets."""
+        from farm_intel.bootstrap.guarding import Guarding
+
+        return Guarding(self.settings, self.database)
+
+    def budgets(self) -> list[BudgetStatus]:
+        """Return what each provider has spent this month; providers that never cost anything are left out."""
+        return [status for status in self.guarding.ledger.status() if math.isfinite(status.limit) or status.calls]
+
+    def breakers(self) -> list[tuple[Operation, BreakerRecord]]:
+        """Return every circuit breaker that ever had to do with a failure."""
+        return self.guarding.breakers.breakers()
 
     @cached_property
     def imagery(self) -> Imagery:
