@@ -205,9 +205,9 @@ def _unmask(input: object, value: object = None, sameFootprint: bool = True) -> 
     )
 
 
-def _remap(input: object, defaultValue: float | None = None, bandName: str | None = None, **lists: Any) -> Image:  # noqa: A002, N803 - theirs
-    image = as_image(input)
-    band = image.bands[image.band(bandName or 0)]
+def _remap(image: object, defaultValue: float | None = None, bandName: str | None = None, **lists: Any) -> Image:  # noqa: N803 - theirs
+    subject = as_image(image)
+    band = subject.bands[subject.band(bandName or 0)]
     table = dict(zip(lists["from"], lists["to"], strict=True))
 
     def read(grid: Grid) -> Pixels:
@@ -220,7 +220,24 @@ def _remap(input: object, defaultValue: float | None = None, bandName: str | Non
             hit |= where
         return out, seen if defaultValue is not None else seen & hit
 
-    return image.with_bands({"remapped": Band(read)})
+    return subject.with_bands({"remapped": Band(read)})
+
+
+def _where(input: object, test: object, value: object) -> Image:  # noqa: A002 - theirs
+    image, condition, other = as_image(input), as_image(test), as_image(value)
+    tests, others = next(iter(condition.bands.values())), next(iter(other.bands.values()))
+
+    def compute(band: Band) -> Band:
+        def read(grid: Grid) -> Pixels:
+            values, seen = band.read(grid)
+            hit, known = tests.read(grid)
+            new, there = others.read(grid)
+            chosen = known & there & (hit != 0)
+            return np.asarray(np.where(chosen, new, values), np.float64), seen
+
+        return Band(read)
+
+    return image.with_bands({name: compute(band) for name, band in image.bands.items()})
 
 
 def _mosaic(collection: Collection) -> Image:
@@ -359,6 +376,7 @@ _PLAIN: dict[str, Function] = {
     "Image.updateMask": _update_mask,
     "Image.unmask": _unmask,
     "Image.remap": _remap,
+    "Image.where": _where,
     "Image.add": _binary(np.add),
     "Image.subtract": _binary(np.subtract),
     "Image.multiply": _binary(np.multiply),
