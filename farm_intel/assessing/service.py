@@ -95,7 +95,7 @@ class AssessingService:
         rules = {index: smoothing_rule(self._registry.get(index)) for index in dict.fromkeys(indices)}
         for farms in batched(dict.fromkeys(farm_ids), FARMS_AT_ONCE):
             for index, rule in rules.items():
-                fused = self._assessments.fused(farm_ids=farms, indices=[index], usable=True)
+                fused = self._assessments.fused(farm_ids=farms, indices=[index], usable=True, with_candidates=False)
                 series = build_series(fused, rule)
                 have = {item.farm_id for item in series}
                 gone = [(farm_id, index) for farm_id in farms if farm_id not in have]

@@ -120,8 +120,12 @@ class AssessmentStore(Protocol):
         start: date | None = None,
         end: date | None = None,
         usable: bool = False,
+        with_candidates: bool = True,
     ) -> Iterator[FusedObservation]:
-        """Yield fused observations ordered by farm, index, day; with `usable` only those that carry a value."""
+        """Yield fused observations ordered by farm, index, day.
+
+        With `usable` only those that carry a value; without candidates (several times faster) theirs are empty.
+        """
         ...
 
     def fused_fingerprints(

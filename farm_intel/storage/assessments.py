@@ -6,7 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, Table, bindparam, delete, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    literal_column,
+    select,
+)
 
 from farm_intel.domain.assessment import DailySeries, FarmState, FusedObservation, Season
 from farm_intel.storage import assessment_rows as rows
@@ -55,10 +67,17 @@ class SqlAssessmentStore:
         start: date | None = None,
         end: date | None = None,
         usable: bool = False,
+        with_candidates: bool = True,
     ) -> Iterator[FusedObservation]:
-        """Yield fused observations ordered by farm, index, day, streamed; None asks for all, () for none."""
+        """Yield fused observations ordered by farm, index, day, streamed; None asks for all, () for none.
+
+        With `usable` only those that carry a value; without candidates (several times faster) theirs are empty.
+        """
         c = fused_observations.c
-        query = select(fused_observations).order_by(c.farm_id, c.index_slug, c.solar_day)
+        columns: list[ColumnElement[Any]] = [c[name] for name in rows.FUSED_COLUMNS]
+        if not with_candidates:
+            columns[rows.FUSED_COLUMNS.index("candidates")] = literal_column("'[]'", Text).label("candidates")
+        query = select(*columns).order_by(c.farm_id, c.index_slug, c.solar_day)
         if usable:
             query = query.where(c.value.is_not(None))
         query = _between(query, c.solar_day, start, end)

@@ -107,6 +107,7 @@ def test_fused_observations_come_back_with_every_candidate(assessments):
     assert list(assessments.fused(indices=["y"])) == wanted[2:]
     assert list(assessments.fused(start=DAY + timedelta(days=1), end=DAY + timedelta(days=9))) == wanted[1:2]
     assert list(assessments.fused(farm_ids=[])) == []
+    assert list(assessments.fused(with_candidates=False)) == [replace(item, candidates=()) for item in wanted]
 
 
 def test_storing_equal_content_again_does_not_even_change_its_time(assessments, engine):
