@@ -98,6 +98,23 @@ class Container:
 
         return SqlObservationStore(self.database, self.rasters)
 
+    def provider_order(self, slug: str) -> tuple[tuple[str, str], ...]:
+        """Return (provider, collection) in the order they are to be asked for an index, best first.
+
+        Providers that are not set up, or whose product lacks a band of the index, are left out.
+
+        Raises:
+            UnknownNameError: there is no such index.
+
+        """
+        return self.imagery.order(self.registry.get(slug))
+
+    def changed_since(self, cursor: str) -> tuple[str, dict[str, tuple[date, date]]]:
+        """Return the next cursor and, per farm with newly recorded days, the first and the last of those days."""
+        from farm_intel.storage.changes import changed_farms
+
+        return changed_farms(self.database, cursor, now=self.clock.now())
+
     @cached_property
     def assessments(self) -> SqlAssessmentStore:
         """What is made of observations."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from farm_intel.domain.errors import NotConfiguredError
+from farm_intel.domain.errors import NotConfiguredError, UnknownNameError
 from farm_intel.domain.products import CollectionProfile
 from farm_intel.providers.collections import profile
 from farm_intel.providers.rows import Adapter, Capability, ProviderRow, provider_row
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from farm_intel.bootstrap.container import Container
     from farm_intel.engine.blocks import BlockReaderFactory
     from farm_intel.engine.pipeline import SceneMajorEngine
+    from farm_intel.indices.index import SpectralIndex
     from farm_intel.observing.service import Engine, ImageryProvider
     from farm_intel.providers.stac.catalog import StacCatalog
 
@@ -40,6 +41,14 @@ class ImagerySource:
     def collection(self) -> str:
         """The collection it reads."""
         return self.profile.collection
+
+    def serves(self, index: SpectralIndex) -> bool:
+        """Return whether the product has the bands an index needs."""
+        try:
+            index.resolve_bands(self.profile.bands)
+        except UnknownNameError:
+            return False
+        return True
 
 
 class Imagery(Mapping[str, "ImageryProvider"]):
@@ -88,6 +97,13 @@ class Imagery(Mapping[str, "ImageryProvider"]):
         if name not in self._built:
             self._built[name] = self._build(source)
         return self._built[name]
+
+    def order(self, index: SpectralIndex) -> tuple[tuple[str, str], ...]:
+        """Return (provider, collection) that can serve an index, in the order the operator chose."""
+        settings = self._container.settings
+        by_name = {source.name: source for source in self.sources}
+        chosen = (by_name[name] for name in settings.provider_order.get(index.slug, settings.providers))
+        return tuple((s.name, s.collection) for s in chosen if not s.missing_settings and s.serves(index))
 
     def _source(self, row: ProviderRow) -> ImagerySource:
         settings = self._container.settings
