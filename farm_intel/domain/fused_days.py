@@ -29,6 +29,8 @@ UNCONFIRMED = "unconfirmed_change"
 """The newest value drops like a cloud and nothing has confirmed it yet; it is judged again when the next look comes."""
 
 _USED = (CHOSEN, COMBINED)
+_METHODS = ("none", "single", "weighted")
+"""By the number of looks in the value; more than two are weighted too."""
 
 
 class _Columns:
@@ -50,6 +52,12 @@ class _Columns:
         self.after = decisions.spikes.after.tolist()
         self.unconfirmed = decisions.spikes.unconfirmed.tolist()
         self.gsd_m = decisions.looks.gsd_m.tolist()
+        self.fused = decisions.value.tolist()
+        self.error = decisions.error.tolist()
+        self.day_confidence = decisions.day_confidence.tolist()
+        self.low = decisions.low.tolist()
+        self.high = decisions.high.tolist()
+        self.disagree = decisions.disagree.tolist()
 
 
 def assemble(
@@ -68,35 +76,33 @@ def assemble(
     low, high = (days[0].toordinal(), days[1].toordinal()) if days else (0, 1 << 30)
     for number, first in enumerate(bounds[:-1]):
         if low <= columns.day[first] <= high:
-            yield _fused(decisions, columns, rules, number, range(first, bounds[number + 1]))
+            yield _fused(columns, rules, number, range(first, bounds[number + 1]))
 
 
-def _fused(
-    decisions: Decisions, columns: _Columns, rules: AssessmentRules, number: int, members: range
-) -> FusedObservation:
+def _fused(columns: _Columns, rules: AssessmentRules, number: int, members: range) -> FusedObservation:
     observed = date.fromordinal(columns.day[members[0]])
-    candidates = tuple(_candidate(columns, rules, k, observed) for k in members)
     used = [k for k in members if columns.verdict[k] in _USED]
-    value = float(decisions.value[number])
-    known = math.isfinite(value)
-    flags: set[str] = {flag for k in used for flag in columns.looks[k].flags}
+    flags: set[str] = set()
+    for k in used:
+        flags.update(columns.looks[k].flags)
+        if columns.unconfirmed[k]:
+            flags.add(UNCONFIRMED)
     reason = _day_reason(columns, members, used)
-    if decisions.disagree[number]:
+    if columns.disagree[number]:
         flags.add(DISAGREEMENT)
-        reason += "; " + _disagreement(columns, int(decisions.low[number]), int(decisions.high[number]), rules)
-    if any(columns.unconfirmed[k] for k in used):
-        flags.add(UNCONFIRMED)
-    confidence = float(decisions.day_confidence[number])
+        reason += "; " + _disagreement(columns, columns.low[number], columns.high[number], rules)
+    value, confidence = columns.fused[number], columns.day_confidence[number]
+    key = columns.looks[members[0]].key
     return FusedObservation(
-        farm_id=columns.looks[members[0]].key.farm_id,
-        index=columns.looks[members[0]].key.index,
+        farm_id=key.farm_id,
+        index=key.index,
         solar_day=observed,
-        value=value if known else None,
-        standard_error=float(decisions.error[number]) if known else None,
+        value=value if used else None,
+        standard_error=columns.error[number] if used else None,
         confidence=confidence,
-        method=("weighted" if len(used) > 1 else "single") if known else "none",
-        candidates=candidates,
-        flags=tuple(sorted(flags)),
+        method=_METHODS[min(len(used), 2)],
+        candidates=tuple([_candidate(columns, rules, k, observed) for k in members]),
+        flags=tuple(sorted(flags)) if flags else (),
         reason=reason,
         fingerprint=_fingerprint(columns, rules, members, f"{value!r} {confidence!r} {reason}"),
     )

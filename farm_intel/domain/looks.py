@@ -25,6 +25,7 @@ Booleans = npt.NDArray[np.bool_]
 _SHADOW = PixelReason.SHADOW.name.lower()
 _SNOW = PixelReason.SNOW.name.lower()
 _MINUTE_S = 60.0
+_DATE = re.compile(r"\d{5}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ class SensorTable:
 
     def number(self, collection: str, scene_id: str) -> int:
         """Return the row that describes a scene of a collection; -1 for none."""
-        stem = re.sub(r"\d{5,}.*", "", scene_id)  # what is before the date tells the platform, and makes few keys
+        stem = _DATE.split(scene_id, 1)[0]  # what is before the date tells the platform, and makes few keys
         known = self._numbers.get((collection, stem))
         if known is None:
             text = f"{collection} {scene_id}"

@@ -73,7 +73,8 @@ def fused_columns(fused: Sequence[FusedObservation], recorded_at: datetime, conn
 
 def parse_fused(row: Row[Any]) -> FusedObservation:
     """Return the fused observation of a row with FUSED_COLUMNS."""
-    farm, slug, day, value, error, confidence, method, flags, reason, candidates, fingerprint, recorded_at = row
+    cells: tuple[Any, ...] = tuple(row)
+    farm, slug, day, value, error, confidence, method, flags, reason, candidates, fingerprint, recorded_at = cells
     return FusedObservation(
         farm_id=farm,
         index=slug,
