@@ -350,3 +350,23 @@ def test_nobody_is_asked_after_the_deadline() -> None:
 
     assert world.catalogs["two"].queries == []
     assert world.switches == []
+
+
+@pytest.mark.parametrize("where", ["read", "search"])
+def test_a_record_of_an_unreadable_scene_is_no_last_word_while_another_may_still_have_better(where: str) -> None:
+    world = World()
+    broken = Verdict(status=ObservationStatus.PROVIDER_FAILED, reason="the file is damaged")
+    world.engines["one"].verdicts[DAYS[0], "a"] = broken
+    if where == "search":
+        world.catalogs["two"].error = TransientError("503")
+    else:
+        world.engines["two"].verdicts[DAYS[0], "a"] = Verdict(
+            status=ObservationStatus.PROVIDER_FAILED, reason="503", transient=True
+        )
+
+    with pytest.raises(CellsFailedError) as caught:
+        world.observe()
+
+    said = "one: the file is damaged; two: 503"
+    assert caught.value.failures == {f"{DAYS[0]}|a|ndvi": said, f"{DAYS[0]}|a|savi": said}
+    assert [o.status for o in world.told].count(ObservationStatus.PROVIDER_FAILED) == 2

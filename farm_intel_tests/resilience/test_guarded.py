@@ -190,6 +190,16 @@ def test_nothing_is_asked_after_the_deadline(ask: Ask) -> None:
     assert parts.events[-1].result is CallResult.TOO_LATE
 
 
+def test_the_deadline_comes_before_everything_else(ask: Ask) -> None:
+    """Neither the breaker's store nor the books are touched for a caller who has left."""
+    parts = Parts(units=1.0, budgets=Unreachable())
+
+    with deadlines.deadline(5.0, monotonic_s=parts.time.monotonic_s):
+        parts.time.advance(5.0)
+        with pytest.raises(DeadlineExceededError):
+            ask(parts, Host(), units=5.0)
+
+
 def test_no_retry_waits_past_the_deadline(ask: Ask) -> None:
     """The first wait is half a second at least; the last failure comes out at once instead."""
     parts, host = Parts(retries=5), Host(*(TransientError("503") for _ in range(2)))
