@@ -20,6 +20,7 @@ from farm_intel.domain.errors import DeadlineExceededError, ProviderDownError, T
 from farm_intel.resilience import deadlines
 
 _LOG = logging.getLogger("farm_intel.retry")
+_RANDOM = random.SystemRandom()
 
 
 def tell_of_waits() -> None:
@@ -113,7 +114,7 @@ class _Verdict:
             return True if wait_s is None else wait_s
         if wait_s is None:  # as stamina would, but known beforehand
             backoff_s = policy.wait_initial_s * 2.0 ** (self._failures - 1)
-            jitter_s = random.uniform(0.0, policy.wait_jitter_s)  # noqa: S311 - nobody gains by guessing it
+            jitter_s = _RANDOM.uniform(0.0, policy.wait_jitter_s)
             wait_s = min(policy.wait_max_s, backoff_s + jitter_s)
         return wait_s if wait_s < left_s else False
 
