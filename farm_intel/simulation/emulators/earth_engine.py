@@ -27,10 +27,11 @@ from starlette.routing import Route
 
 from farm_intel.domain.errors import NotConfiguredError
 from farm_intel.simulation.catalogue import load_world
-from farm_intel.simulation.emulators.earth_engine_assets import AssetStore, world_assets
+from farm_intel.simulation.emulators.earth_engine_assets import AssetStore
 from farm_intel.simulation.emulators.earth_engine_functions import Functions, as_image
 from farm_intel.simulation.emulators.earth_engine_graph import GraphWalk
 from farm_intel.simulation.emulators.earth_engine_values import Collection, EmulatorRefusalError, Feature, Grid
+from farm_intel.simulation.emulators.earth_engine_world import world_assets
 from farm_intel.simulation.emulators.hosting import Receive, Scope, Send
 from farm_intel.simulation.world import FarmWorld
 

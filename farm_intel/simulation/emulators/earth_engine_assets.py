@@ -1,17 +1,14 @@
-"""The image collections the emulator offers: the world's scenes as Earth Engine would hold them."""
+"""Image collections as Earth Engine keeps and lists them."""
 
 from __future__ import annotations
 
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 import shapely.geometry
 
@@ -20,17 +17,10 @@ from farm_intel.simulation.emulators.earth_engine_values import (
     Band,
     EmulatorRefusalError,
     Image,
-    Projection,
     Raster,
     transformer,
 )
-from farm_intel.simulation.render import DN_OFFSET, TileGround
-from farm_intel.simulation.scenes import WorldScene, plan_scenes
-from farm_intel.simulation.spectra import BANDS
-from farm_intel.simulation.world import FarmWorld
 
-S2 = "COPERNICUS/S2_SR_HARMONIZED"
-_KEPT_SCENES = 6
 _PUBLIC = "projects/earthengine-public/assets/"
 
 
@@ -133,101 +123,6 @@ def _test(clause: str) -> Callable[[StoredImage], bool]:
         region = shapely.from_geojson(match[1].replace("'", '"'))
         return lambda image: bool(shapely.intersects(shapely.geometry.shape(dict(image.footprint)), region))
     raise EmulatorRefusalError(f"emulator does not know the filter {clause!r}")
-
-
-def world_assets(world: FarmWorld) -> AssetStore:
-    """Return the world's scenes as Earth Engine's collections."""
-    return AssetStore(
-        sentinel2_images(world),
-        empty=(
-            S2,
-            "LANDSAT/LC09/C02/T1_L2",
-            "LANDSAT/LC08/C02/T1_L2",
-            "LANDSAT/LE07/C02/T1_L2",
-            "LANDSAT/LT05/C02/T1_L2",
-            "MODIS/061/MOD09GA",
-        ),
-    )
-
-
-class Sentinel2Pixels:
-    """Renders scenes when their first pixel is asked for; keeps the last few."""
-
-    def __init__(self, world: FarmWorld) -> None:
-        self._grounds = {tile.name: TileGround(world, tile) for tile in world.tiles}
-        self._known: OrderedDict[str, dict[str, npt.NDArray[Any]]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def band(self, scene: WorldScene, band: str) -> npt.NDArray[Any]:
-        """Return one band's harmonised digital numbers (the offset removed, clamped at 0)."""
-        with self._lock:
-            if scene.scene_id not in self._known:
-                self._known[scene.scene_id] = self._render(scene)
-                while len(self._known) > _KEPT_SCENES:
-                    self._known.popitem(last=False)
-            self._known.move_to_end(scene.scene_id)
-            return self._known[scene.scene_id][band]
-
-    def _render(self, scene: WorldScene) -> dict[str, npt.NDArray[Any]]:
-        rendered = self._grounds[scene.tile.name].render(scene)
-        found: dict[str, npt.NDArray[Any]] = {"SCL": rendered.classes}
-        offset = DN_OFFSET if scene.dialect.offset_in_pixels else 0
-        for band, numbers in rendered.bands():
-            found[_band_id(band.number)] = np.where(numbers > offset, numbers - offset, 0).astype(np.uint16)
-        return found
-
-
-def _band_id(number: str) -> str:
-    """Return `B4` for `B04`."""
-    return f"B{number[1:].lstrip('0')}"
-
-
-def sentinel2_images(world: FarmWorld) -> list[StoredImage]:
-    """Return the newest processing of every acquisition."""
-    newest: dict[tuple[str, object], WorldScene] = {}
-    for scene in plan_scenes(world):
-        key = (scene.tile.name, scene.day)
-        if key not in newest or newest[key].sequence < scene.sequence:
-            newest[key] = scene
-    pixels = Sentinel2Pixels(world)
-    return [_sentinel2_image(scene, pixels) for scene in newest.values()]
-
-
-def _sentinel2_image(scene: WorldScene, pixels: Sentinel2Pixels) -> StoredImage:
-    grid = scene.tile.grid
-    stamp = f"{scene.acquired_at:%Y%m%dT%H%M%S}"
-    tile = f"{scene.tile.name:0>5}"
-    index = f"{stamp}_{stamp}_T{tile}"
-
-    def raster(band: str, gsd_m: int, dtype: str) -> Raster:
-        size = grid.width_px * 10 // gsd_m
-        return Raster(
-            projection=Projection(
-                crs=f"EPSG:{scene.tile.epsg}", pixel_m=float(gsd_m), west_m=grid.west_m, north_m=grid.north_m
-            ),
-            width=size,
-            height=size,
-            dtype=dtype,
-            load=lambda: pixels.band(scene, band),
-            fill=0,
-        )
-
-    rasters = {_band_id(band.number): raster(_band_id(band.number), band.gsd_m, "uint16") for band in BANDS}
-    rasters["SCL"] = raster("SCL", 20, "uint8")
-    west, south, east, north = grid.bounds
-    return StoredImage(
-        image_id=f"{S2}/{index}",
-        start=scene.acquired_at,
-        end=scene.acquired_at,
-        footprint=lonlat_footprint(f"EPSG:{scene.tile.epsg}", (west, south, east, north)),
-        rasters=rasters,
-        properties={
-            "MGRS_TILE": tile,
-            "SPACECRAFT_NAME": scene.platform.upper().replace("SENTINEL", "Sentinel"),
-            "PROCESSING_BASELINE": scene.baseline,
-            "GENERATION_TIME": int(scene.generated_at.timestamp() * 1000),
-        },
-    )
 
 
 def lonlat_footprint(crs: str, bounds: tuple[float, float, float, float]) -> dict[str, Any]:

@@ -113,8 +113,11 @@ class Raster:
     height: int
     dtype: str
     load: Callable[[], npt.NDArray[Any]]
+    """Gives the pixels that are stored, from `first` on; beyond them everything is masked."""
     fill: int | None
     """The value that is masked."""
+    first: tuple[int, int] = (0, 0)
+    """Row and column of the first stored pixel."""
 
     def read(self, grid: Grid) -> Pixels:
         """Return the nearest stored pixel of every pixel, as Earth Engine does at native and finer scales."""
@@ -122,11 +125,11 @@ class Raster:
         home = self.projection
         if grid.crs != home.crs:
             x, y = transformer(grid.crs, home.crs).transform(x, y)
-        with np.errstate(invalid="ignore"):
-            cols = np.floor((x - home.west_m) / home.pixel_m + 1e-9)
-            rows = np.floor((home.north_m - y) / home.pixel_m + 1e-9)
-            inside = (cols >= 0) & (rows >= 0) & (cols < self.width) & (rows < self.height)
         stored = self.load()
+        with np.errstate(invalid="ignore"):
+            cols = np.floor((x - home.west_m) / home.pixel_m + 1e-9) - self.first[1]
+            rows = np.floor((home.north_m - y) / home.pixel_m + 1e-9) - self.first[0]
+            inside = (cols >= 0) & (rows >= 0) & (cols < stored.shape[1]) & (rows < stored.shape[0])
         values = np.zeros(grid.shape)
         values[inside] = stored[rows[inside].astype(int), cols[inside].astype(int)]
         return values, inside if self.fill is None else inside & (values != self.fill)
