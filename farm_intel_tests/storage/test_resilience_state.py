@@ -288,15 +288,16 @@ def _hammer(database_url: str, url: str, seconds: float) -> None:
     until = time.time() + seconds
 
     def ask(_: int) -> None:
-        while time.time() < until:
+        while (before_s := time.time()) < until:
             try:
                 permit = breaker.admit(SEARCH)
             except ProviderDownError:
                 time.sleep(0.01)
                 continue
-            what = "call" if permit.probe_token is None else "probe"
+            # a thread may be kept waiting right after it was let through: a call counts from before, a probe from after
+            asked = f"call/{before_s}" if permit.probe_token is None else f"probe/{time.time()}"
             try:
-                urllib.request.urlopen(f"{url}/{what}/{time.time()}", timeout=5.0)  # noqa: S310 - a server of ours
+                urllib.request.urlopen(f"{url}/{asked}", timeout=5.0)  # noqa: S310 - a server of ours
             except urllib.error.URLError as error:
                 breaker.failed(permit, TransientError(str(error)))
 
