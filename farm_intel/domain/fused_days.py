@@ -26,7 +26,7 @@ from farm_intel.domain.looks import day_text
 
 DISAGREEMENT = "provider_disagreement"
 UNCONFIRMED = "unconfirmed_change"
-"""The newest value drops like a cloud and nothing has confirmed it yet; it is judged again when the next look comes."""
+"""The newest value departs like a cloud and nothing has confirmed it yet; it is judged again with the next look."""
 
 _USED = (CHOSEN, COMBINED)
 _METHODS = ("none", "single", "weighted")
@@ -130,7 +130,9 @@ def _candidate(columns: _Columns, rules: AssessmentRules, k: int, observed: date
 def _reason(columns: _Columns, rules: AssessmentRules, k: int) -> str:
     verdict = columns.verdict[k]
     if verdict == CHOSEN:
-        return "the newest drops like a cloud: to be judged again" if columns.unconfirmed[k] else ""
+        return (
+            "departs like a cloud, and one side in time is empty: to be judged again" if columns.unconfirmed[k] else ""
+        )
     if verdict == COMBINED:
         return f"weight {columns.weight[k]:.2f}"
     if verdict == LOW_CONFIDENCE:

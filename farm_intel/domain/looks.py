@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import date, time
 from functools import lru_cache
 
 import numpy as np
@@ -85,7 +86,7 @@ class Looks:
     day: Integers
     """Proleptic ordinal of the observed day."""
     minute: Floats
-    """Acquisition, minutes since 1970 UTC; NaN where nobody said."""
+    """Acquisition, minutes since 1970 UTC; NaN where nobody said, or only the day."""
     value: Floats
     standard_error: Floats
     """NaN where the observation has none."""
@@ -128,7 +129,7 @@ def collect_looks(observations: Iterable[Observation], sensors: SensorTable) -> 
         observations=rows,
         farm=np.array([farms[entry[0]] for entry in numbered], np.int64),
         day=np.array([entry[1] for entry in numbered], np.int64),
-        minute=_floats([row.acquired_at.timestamp() / _MINUTE_S if row.acquired_at else None for row in rows]),
+        minute=_floats([_minute(row) for row in rows]),
         value=_floats([row.statistics.mean if row.statistics else None for row in rows]),
         standard_error=_floats([row.standard_error for row in rows]),
         n_effective=_floats([row.n_effective for row in rows]),
@@ -146,9 +147,15 @@ def collect_looks(observations: Iterable[Observation], sensors: SensorTable) -> 
 @lru_cache(maxsize=65536)
 def day_text(ordinal: int) -> str:
     """Return an ordinal as ISO text."""
-    from datetime import date
-
     return date.fromordinal(ordinal).isoformat()
+
+
+def _minute(row: Observation) -> float | None:
+    """Return when it was acquired; midnight to the second is a day that somebody wrote as a time."""
+    at = row.acquired_at
+    if at is None or at.time() == time(0):
+        return None
+    return at.timestamp() / _MINUTE_S
 
 
 def _obscured(row: Observation) -> float:

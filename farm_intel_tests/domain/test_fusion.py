@@ -45,6 +45,22 @@ def test_the_same_scene_through_two_providers_counts_once():
     assert "is taken instead" in loser.reason
 
 
+def test_a_provider_that_knows_only_the_day_saw_the_same_acquisition():
+    midnight = datetime(2026, 3, 1, tzinfo=UTC)
+
+    (fused,) = _fuse(look("a", DAY, 0.6), look("a", DAY, 0.602, provider="sentinel_hub", acquired_at=midnight))
+
+    assert fused.method == "single"
+
+
+def test_two_passes_of_one_family_on_one_day_are_two_looks():
+    later = datetime(2026, 3, 1, 8, 52, tzinfo=UTC)
+
+    (fused,) = _fuse(look("a", DAY, 0.6), look("a", DAY, 0.602, provider="sentinel_hub", acquired_at=later))
+
+    assert fused.method == "weighted"
+
+
 def test_independent_looks_are_averaged_by_inverse_variance():
     msi = look("a", DAY, 0.60, standard_error=0.01)
     oli = look("a", DAY, 0.62, standard_error=0.03, acquired_at=LANDSAT_TIME, **LANDSAT)
