@@ -102,7 +102,7 @@ class SentinelHubGateway:
         decode: Callable[[Answer], T],
     ) -> T:
         operation = Operation(provider="sentinel_hub", host=self.options.host, name=name)
-        # the price of the try that succeeded; only that one is charged ("when the response code is 2XX")
+        # per try, for the guard takes care of those that fail: what is corrected is the one that went well
         spent: list[float] = []
 
         def attempt() -> T:
@@ -112,7 +112,7 @@ class SentinelHubGateway:
 
         result = self._guard.call(operation, attempt, units=units)
         if units:
-            self._guard.settle(operation, reserved=units, actual=sum(spent))
+            self._guard.settle(operation, reserved=units, actual=spent[-1])
         return result
 
     def _try(self, request: DownloadRequest, token: Mapping[str, Any], what: str) -> Answer:

@@ -10,7 +10,7 @@ from farm_intel.domain.errors import BadRequestError, NotConfiguredError
 MAIN_URL = "https://services.sentinel-hub.com"
 MAIN_TOKEN_URL = f"{MAIN_URL}/auth/realms/main/protocol/openid-connect/token"
 CDSE_URL = "https://sh.dataspace.copernicus.eu"
-CDSE_TOKEN_URL = "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token"  # noqa: S105 - an address
+CDSE_TOKEN_URL = "https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token"  # noqa: S105 # nosec B105 - an address
 """Source of the addresses: sentinelhub-py 3.12 docs/source/configure.rst."""
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})

@@ -2,8 +2,8 @@
 
 The Catalog API tells the zone, but its `proj:bbox` is the box of a re-projected footprint (recorded: 696896.57 to
 814572.57 for tile 32TQM, whose pixels begin at 699960), so the grid is built from the tile's name: Sentinel-2 tiles are
-MGRS 100 km squares, 109.8 km wide, whose upper-left corner lies on whole 60 m (recorded: 399960/5100000 for 33TVM,
-600000/5800020 for 32UPC).
+MGRS 100 km squares, 109.8 km wide, whose upper-left corner lies on whole 60 m (recorded: 399960/6800040 for 06VVN,
+600000/7600020 for 55WFR).
 """
 
 from __future__ import annotations

@@ -62,6 +62,7 @@ class TokenKeeper:
     def _fetch(self) -> dict[str, Any]:
         options = self._options
         asked_at = self._now_s()
+        timeout_s = self._guard.remaining_s(options.timeout_s)
         try:
             response = requests.post(
                 options.token_url,
@@ -70,7 +71,7 @@ class TokenKeeper:
                     "client_id": options.client_id,
                     "client_secret": options.client_secret,
                 },
-                timeout=self._guard.remaining_s(options.timeout_s),
+                timeout=timeout_s,
                 allow_redirects=False,
             )
         except requests.RequestException as error:

@@ -55,8 +55,8 @@ from farm_intel.simulation.layout import transformer
 from farm_intel.simulation.scenes import WorldScene, platform_code
 from farm_intel.simulation.world import FarmWorld
 
-TOKEN_PATH = "/auth/realms/main/protocol/openid-connect/token"  # noqa: S105 - a path
-CDSE_TOKEN_PATH = "/auth/realms/CDSE/protocol/openid-connect/token"  # noqa: S105 - a path
+TOKEN_PATH = "/auth/realms/main/protocol/openid-connect/token"  # noqa: S105 # nosec B105 - a path
+CDSE_TOKEN_PATH = "/auth/realms/CDSE/protocol/openid-connect/token"  # noqa: S105 # nosec B105 - a path
 CLIENT_ID, CLIENT_SECRET = "farm-intel-emulator", "not-a-secret"
 _CATALOG = "/api/v1/catalog/1.0.0"
 _REASONS = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden"}
@@ -173,7 +173,7 @@ async def _token(request: Request) -> Response:
             "access_token": hub.new_token(client_id),
             "expires_in": int(hub.token_lifetime_s),
             "refresh_expires_in": 0,
-            "token_type": "Bearer",
+            "token_type": "Bearer",  # nosec B105 - a kind of token
             "not-before-policy": 0,
             "scope": "email profile SH",
         }
