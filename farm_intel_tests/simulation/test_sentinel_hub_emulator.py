@@ -104,7 +104,7 @@ def test_the_libraries_own_session_gets_a_token(served: Served, monkeypatch: pyt
 
 
 def test_tokens_are_refused_in_the_recorded_forms(served: Served) -> None:
-    wrong = served.ask_token(grant_type="client_credentials", client_id=CLIENT_ID, client_secret="x")
+    wrong = served.ask_token(grant_type="client_credentials", client_id=CLIENT_ID, client_secret="x")  # noqa: S106 - made up
     grant = served.ask_token(grant_type="password")
 
     assert (wrong.status_code, wrong.json()["error"]) == (401, "invalid_client")

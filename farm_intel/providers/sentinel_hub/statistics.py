@@ -151,17 +151,17 @@ class SentinelHubStatistics:
                 answers.failed[day] = str(error)
             return
         for interval in intervals:
-            answers.add(ask.group, (interval.start + timedelta(hours=ask.solar_hours)).date(), interval)
+            answers.add(ask.group, (interval.start + timedelta(hours=ask.hours_ahead)).date(), interval)
 
     def _asks(self, job: _Job, farm: FarmShape, place: FarmPlace | None) -> list[_Ask]:
         """Return the requests for one farm: one per resolution and range of days."""
         if place is None:
             return []
         longitude = shapely.from_wkb(farm.boundary_wkb).representative_point().x
-        hours = solar_hours(float(longitude))
+        hours = hours_ahead(job.days, float(longitude))
         ranges = split_days([day.solar_day for day in job.days], self._gateway.options.statistics_days)
         return [
-            _Ask(farm_id=farm.farm_id, group=number, area=area, grid=place.grid, days=days, solar_hours=hours)
+            _Ask(farm_id=farm.farm_id, group=number, area=area, grid=place.grid, days=days, hours_ahead=hours)
             for number, area in enumerate(place.areas)
             if area is not None
             for days in ranges
@@ -210,12 +210,13 @@ class _Ask:
     area: FarmArea
     grid: PixelGrid
     days: tuple[date, ...]
-    solar_hours: int
+    hours_ahead: int
+    """Of the solar day against UTC."""
 
     @property
     def period(self) -> Period:
         """From the beginning of the first solar day to the end of the last, in UTC."""
-        ahead = timedelta(hours=self.solar_hours)
+        ahead = timedelta(hours=self.hours_ahead)
         start = datetime.combine(self.days[0], time(), UTC) - ahead
         return start, datetime.combine(self.days[-1] + timedelta(days=1), time(), UTC) - ahead
 
@@ -298,6 +299,24 @@ def _base_grids(days: Sequence[SceneDay]) -> Mapping[str, PixelGrid]:
             if known is None or grid.width_px * grid.height_px > known.width_px * known.height_px:
                 grids[scene.tile] = grid
     return grids
+
+
+def hours_ahead(days: Sequence[SceneDay], longitude_deg: float) -> int:
+    """Return by how many hours the farm's solar day runs ahead of UTC.
+
+    Next to longitude 180 one acquisition belongs to two dates, and the caller decides which of them a farm lives by;
+    of the hours that differ by a whole day those are taken under which the scenes fall on the days they came with.
+    """
+    hours = solar_hours(longitude_deg)
+
+    def agreement(candidate: int) -> int:
+        return sum(
+            (scene.acquired_at + timedelta(hours=candidate)).date() == day.solar_day
+            for day in days
+            for scene in day.scenes
+        )
+
+    return max((hours, hours + 24, hours - 24), key=agreement)
 
 
 def split_days(days: Sequence[date], longest: int) -> list[tuple[date, ...]]:

@@ -8,15 +8,21 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from farm_intel.domain.batches import FarmDayBatch, ReadCounters
+from farm_intel.domain.batches import FarmDayBatch, ReadCounters, SceneDay
+from farm_intel.domain.geo import BBox
 from farm_intel.domain.observations import STATISTICS, Flag, ObservationStatus
 from farm_intel.domain.products import PixelReason
 from farm_intel.domain.quality import QualityRule, judge
+from farm_intel.domain.scenes import SceneQuery, solar_day
 from farm_intel.engine.options import EngineOptions
 from farm_intel.engine.pipeline import SceneMajorEngine
 from farm_intel.indices.registry import load_registry
 from farm_intel.providers.sentinel_hub.blocks import sentinel_hub_block_readers
 from farm_intel.providers.sentinel_hub.statistics import SentinelHubStatistics, split_days
+from farm_intel.simulation.emulators.faults import Fault, FaultKind
+from farm_intel.simulation.emulators.hosting import EmulatorServer
+from farm_intel.simulation.emulators.sentinel_hub import sentinel_hub_app
+from farm_intel.simulation.world import FarmWorld, WorldOptions
 from farm_intel_tests.providers.sentinel_hub.conftest import PROFILE, Hub, guard
 
 INDICES = list(load_registry().select(["ndvi", "evi", "ndmi"]))
@@ -139,8 +145,6 @@ def test_failed_interval_is_a_transient_verdict(hub: Hub) -> None:
 
 def test_request_that_fails_for_now_fails_the_farm_alone(hub: Hub) -> None:
     """One farm's request dies, the other farm has its numbers."""
-    from farm_intel.simulation.emulators.faults import Fault, FaultKind
-
     hub.scenes()
     hub.server.faults.add(Fault(kind=FaultKind.UNAVAILABLE, path="statistics", times=1))
     batches = list(
@@ -175,3 +179,29 @@ def test_ranges_of_days_stay_within_the_limit() -> None:
 
     assert split_days(days, 10) == [(days[0], days[1], days[2]), (days[3],), (days[4],)]
     assert split_days([], 10) == []
+
+
+def test_both_sides_of_longitude_180() -> None:
+    """One acquisition is two solar days there; whichever day the caller goes by, every farm has its numbers."""
+    options = WorldOptions(
+        seed=5, days=1, farms=4, sizes_ha=(5.0,), tile_px=300, site="antimeridian", cloudiness=0.0, noise=0.0
+    )
+    world = FarmWorld(options)
+    app = sentinel_hub_app(world)
+    with EmulatorServer(app) as server:
+        hub = Hub(world=world, server=server, state=app.state.hub)
+        box = BBox(west=179.5, south=-17.3, east=-179.5, north=-16.3)
+        query = SceneQuery(collection=PROFILE.collection, bbox=box, start=world.options.start, end=world.options.start)
+        scenes = hub.catalog().search(query).scenes
+        farms = hub.farms("F001", "F002", "F003", "F004", "S-STRIP")
+        assert {scene.tile for scene in scenes} == {"60KZG", "01KAB"}
+        for longitude_deg in (179.9, -179.9):
+            day = solar_day(scenes[0].acquired_at, longitude_deg)
+            engine = SentinelHubStatistics(hub.options(), guard(), EngineOptions())
+            batches = engine.run([SceneDay(solar_day=day, scenes=scenes)], farms, INDICES[:1], PROFILE)
+            found = cells(batches)
+            assert found.keys() == {(day, farm.farm_id, "ndvi") for farm in farms}
+            for (_, farm_id, _), numbers in found.items():
+                if world.farm(farm_id).even:
+                    expected = world.true_index(farm_id, world.options.start, INDICES[0])
+                    assert numbers["mean"] == pytest.approx(expected, abs=0.005), farm_id
