@@ -28,6 +28,7 @@ PINNED = {
     ("planetary-computer", "modis-13Q1-061", "1"): "2054b66c0df4",
     ("planetary-computer", "hls2-l30", "1"): "cfbcc120ce3f",
     ("planetary-computer", "hls2-s30", "1"): "03f9000bb2f4",
+    ("sentinel-hub", "sentinel-2-l2a", "1"): "6b59fe9dec9b",
 }
 """Digest of what each row means; a row that changes must get a new version, or stored numbers would pass as current."""
 

@@ -7,13 +7,14 @@ from types import MappingProxyType
 
 from farm_intel.domain.errors import NotConfiguredError
 from farm_intel.domain.products import CollectionProfile
-from farm_intel.providers.collections import earth_engine, hls, landsat, modis, sentinel2
+from farm_intel.providers.collections import earth_engine, hls, landsat, modis, sentinel2, sentinel_hub
 
 _ROWS: tuple[CollectionProfile, ...] = (
     *sentinel2.ROWS,
     *landsat.ROWS,
     *modis.ROWS,
     *hls.ROWS,
+    *sentinel_hub.ROWS,
     *earth_engine.ROWS,
 )
 
