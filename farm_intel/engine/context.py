@@ -50,6 +50,8 @@ class RunInputs:
             mask_first=self.options.mask_first,
             dilation_px=self.options.mask_dilation_px,
             budget_bytes=self.options.budget_bytes,
+            more_lookups=tuple(rule.lookup() for rule in self.profile.more_masks),
+            valid_dn=self.profile.valid_dn,
         )
 
 

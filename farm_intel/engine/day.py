@@ -20,6 +20,7 @@ from farm_intel.engine.candidates import (
     is_older_processing,
     may_show,
 )
+from farm_intel.engine.composites import dated
 from farm_intel.engine.context import RunContext
 from farm_intel.engine.emitting import DayEmitter, DayPart, Provenance, verdict_part
 from farm_intel.engine.filling import OpenFarm, fill, missing_points
@@ -131,9 +132,10 @@ class DayWork:
         farms = cells.farm_index[areas]
         plain = self._provenance(scene, None)
         provenance = []
-        for number in farms.tolist():
+        for number, part in zip(farms.tolist(), parts.tolist(), strict=True):
             farm = self._open.pop(number, None)
-            provenance.append(plain if farm is None else self._provenance(scene, farm))
+            source = plain if farm is None else self._provenance(scene, farm)
+            provenance.append(dated(source, scene.scene, found.pixels, part))
         await self._emit(scene, cells, areas, result, provenance)
 
     async def _emit(
@@ -159,6 +161,8 @@ class DayWork:
         tile = next((tile for tile in self._candidates.tiles if scene.scene in tile.scenes), None)
         before = [*(farm.failures if farm else ()), *(tile.failures if tile is not None else ())]
         flags = frozenset(farm.flags if farm else ())
+        if self._context.inputs.profile.composite_days > 1:
+            flags |= {Flag.COMPOSITE}
         if is_older_processing(scene.scene, before):
             flags |= {Flag.OLDER_PROCESSING}
         return Provenance(
@@ -275,8 +279,8 @@ class DayWork:
         pixels = join_pixels([farm.pixels for farm in farms if farm.pixels is not None])
         result = await self._context.compute(evaluate_farms, cells, areas, pixels, self._context.bundle(home, cells))
         provenance = []
-        for farm in farms:
-            plain = self._provenance(home, farm)
+        for place, farm in enumerate(farms):
+            plain = dated(self._provenance(home, farm), home.scene, pixels, place)
             rules = dict.fromkeys(scene.radiometry.rule for scene in farm.contributors)
             provenance.append(
                 Provenance(

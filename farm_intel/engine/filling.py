@@ -115,6 +115,8 @@ def fill(farm: OpenFarm, scene: OpenScene, found: GatheredPixels) -> None:
     targets = np.nonzero(farm.missing)[0][~gone]
     farm.pixels.reflectance[:, targets] = found.reflectance[:, ~gone]
     farm.pixels.reasons[targets] = found.reasons[~gone]
+    if farm.pixels.days is not None and found.days is not None:
+        farm.pixels.days[targets] = found.days[~gone]
     farm.missing[targets] = False
     farm.contributors.append(scene)
     farm.flags.add(Flag.MERGED_TILES)

@@ -52,6 +52,10 @@ class OpenScene:
     inputs: tuple[BandSlot | None, ...]
     """In the order of the bundle's inputs; None where the scene does not offer the band."""
     mask: BandSlot
+    more_masks: tuple[BandSlot, ...] = ()
+    """In the order of the profile's `more_masks`."""
+    day: BandSlot | None = None
+    """Each pixel's day of the year, for composites that offer it."""
     scalings: tuple[Scaling, ...]
     radiometry: SceneRadiometry
     problems: tuple[SceneProblem, ...]
@@ -119,22 +123,25 @@ class SceneOpener:
             scene = await loop.run_in_executor(self._executor, self._refresh, scene)
         names = [name for name in self._program.inputs if name in scene.bands]
         mask_name = self._profile.mask.band
-        opened = await _all(
-            [self._reader.open(scene.bands[name], scene_id=scene.scene_id) for name in (*names, mask_name)]
-        )
-        bands = dict(zip((*names, mask_name), opened, strict=True))
+        beside = [rule.band for rule in self._profile.more_masks]
+        day_name = self._profile.day_band if self._profile.day_band in scene.bands else None
+        wanted = (*names, mask_name, *beside, *([day_name] if day_name else []))
+        opened = await _all([self._reader.open(scene.bands[name], scene_id=scene.scene_id) for name in wanted])
+        bands = dict(zip(wanted, opened, strict=True))
         grid = min((band.header.grid for band in opened), key=lambda g: g.pixel_m)
         slots = {
             name: BandSlot(band=band, header=band.header, ratio=_ratio(scene.scene_id, name, grid, band.header.grid))
             for name, band in bands.items()
         }
-        self._announce(grid, known_ratios(tuple(slots.values())))
+        self._announce(grid, known_ratios([slots[name] for name in (*names, mask_name)]))
         radiometry = await self._radiometry(scene, names, bands)
         return OpenScene(
             scene=scene,
             grid=grid,
             inputs=tuple(slots.get(name) for name in self._program.inputs),
             mask=slots[mask_name],
+            more_masks=tuple(slots[name] for name in beside),
+            day=slots[day_name] if day_name else None,
             scalings=tuple(
                 self._scaling(scene, slots[name], name, radiometry) if name in slots else Scaling(np.nan, 1.0, 0.0)
                 for name in self._program.inputs
@@ -145,13 +152,14 @@ class SceneOpener:
 
     def _check_assets(self, scene: Scene) -> tuple[SceneProblem, ...]:
         """Return a problem per missing input; refuse a scene that serves no index at all."""
-        if self._profile.mask.band not in scene.bands:
-            raise SceneProblemError(
-                SceneProblemKind.MISSING_ASSET,
-                scene.scene_id,
-                f"no mask band {self._profile.mask.band}",
-                hint="Without a mask no pixel can be called clear.",
-            )
+        for rule in (self._profile.mask, *self._profile.more_masks):
+            if rule.band not in scene.bands:
+                raise SceneProblemError(
+                    SceneProblemKind.MISSING_ASSET,
+                    scene.scene_id,
+                    f"no mask band {rule.band}",
+                    hint="Without a mask no pixel can be called clear.",
+                )
         missing = [name for name in self._program.inputs if name not in scene.bands]
         gone = np.array([name in missing for name in self._program.inputs], np.bool_)
         if missing and bool((self._program.used_inputs & gone).any(axis=1).all()):

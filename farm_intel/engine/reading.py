@@ -13,7 +13,7 @@ from farm_intel.domain.errors import SceneProblemError, TransientError
 from farm_intel.domain.products import PixelReason
 from farm_intel.engine.blocks import Block
 from farm_intel.engine.candidates import Failure, failure_of
-from farm_intel.engine.gathering import BlockPlace, gather_reasons, gather_reflectance
+from farm_intel.engine.gathering import BlockPlace, Scaling, gather_reasons, gather_reflectance
 from farm_intel.engine.grid import PixelSet
 from farm_intel.engine.masking import gather_dilated
 from farm_intel.engine.opening import BandSlot, OpenScene
@@ -23,6 +23,9 @@ from farm_intel.engine.zonal import GatheredPixels, empty_pixels, pixel_arrays
 
 MASK = -1
 """Number of the mask among the bands of a read job."""
+_DAY = -2
+_BESIDE = -3
+"""Number of the first further mask; the next ones count down from it."""
 _WAVES = 4
 """A group is read in waves of at most a quarter of the budget, so that a farm of many blocks stays within it."""
 
@@ -36,6 +39,10 @@ class ReadRules:
     mask_first: bool
     dilation_px: int
     budget_bytes: int
+    more_lookups: tuple[npt.NDArray[np.uint8], ...] = ()
+    """Of the further masks, in the order of `OpenScene.more_masks`."""
+    valid_dn: tuple[int, int] | None = None
+    """Digital numbers outside this range are no measurement."""
 
     @property
     def group_bytes(self) -> int:
@@ -53,6 +60,8 @@ class GroupPixels:
     """Of these areas, in that order."""
     failed: dict[int, Failure]
     """Position in `areas` -> why its pixels are not to be used."""
+    beside: npt.NDArray[np.uint8]
+    """(further masks, n) PixelReason by each of them alone."""
 
 
 def band_layout(slot: BandSlot, margin_px: int = 0) -> BandLayout:
@@ -96,7 +105,18 @@ def scene_layouts(scene: OpenScene, dilation_px: int) -> SceneLayouts:
         if slot is not None:
             found.add(band_layout(slot), number, slot.header.dtype.itemsize)
     found.add(band_layout(scene.mask, dilation_px), MASK, scene.mask.header.dtype.itemsize)
+    for place, slot in enumerate(scene.more_masks):
+        found.add(band_layout(slot), _BESIDE - place, slot.header.dtype.itemsize)
+    if scene.day is not None:
+        found.add(band_layout(scene.day), _DAY, scene.day.header.dtype.itemsize)
     return found
+
+
+def combine_reasons(found: GroupPixels) -> None:
+    """Let every further mask speak about the pixels that all masks before it call valid."""
+    reasons = found.pixels.reasons
+    for beside in found.beside:
+        np.copyto(reasons, beside, where=reasons == PixelReason.VALID)
 
 
 class SceneRead:
@@ -136,24 +156,42 @@ class SceneRead:
     async def run(self, group: Group, pool: BlockPool, executor: Executor) -> GroupPixels:
         """Read and gather one group whose blocks the pool expects; releases them."""
         counts = self.pixels.counts()[group.areas]
-        out = empty_pixels(len(self.scene.inputs), counts, PixelReason.NODATA)
-        result = GroupPixels(areas=group.areas, pixels=out, failed={})
+        with_days = self.scene.day is not None
+        out = empty_pixels(len(self.scene.inputs), counts, PixelReason.NODATA, with_days=with_days)
+        beside = np.full((len(self.scene.more_masks), len(out.reasons)), PixelReason.NODATA, np.uint8)
+        result = GroupPixels(areas=group.areas, pixels=out, failed={}, beside=beside)
         wanted = [
             (band, piece)
             for place, pieces in enumerate(group.pieces)
             for band in self._layouts.bands[place]
             for piece in pieces
         ]
-        masks = [entry for entry in wanted if entry[0] == MASK]
-        rest = [entry for entry in wanted if entry[0] != MASK]
+        masks = [entry for entry in wanted if entry[0] == MASK or entry[0] <= _BESIDE]
+        rest = [entry for entry in wanted if entry[0] > MASK or entry[0] == _DAY]
         if self._rules.mask_first:
             await self._read(masks, result, pool, executor)
+            combine_reasons(result)
             rest, skipped = self._split_clear(rest, result)
             await pool.release(self._key(band, piece) for band, piece in skipped)
             await self._read(rest, result, pool, executor)
         else:
             await self._read(masks + rest, result, pool, executor)
+            combine_reasons(result)
+        if self._rules.valid_dn is not None:
+            self._bar_invalid(result.pixels.reflectance, self._rules.valid_dn)
         return result
+
+    def _bar_invalid(self, reflectance: npt.NDArray[np.float32], valid_dn: tuple[int, int]) -> None:
+        """Make digital numbers outside the product's range reflectances that nothing can be computed from."""
+        for band, slot in enumerate(self.scene.inputs):
+            if slot is None:
+                continue
+            rule = self.scene.scalings[band]
+            # half a digital number of room: the comparison is made after scaling to float32
+            low, high = (np.float32(dn * rule.scale + rule.offset) for dn in (valid_dn[0] - 0.5, valid_dn[1] + 0.5))
+            values = reflectance[band]
+            # NaN compares false and stays no data
+            values[(values < low) | (values > high)] = -np.inf
 
     def _split_clear(
         self, rest: list[tuple[int, Piece]], result: GroupPixels
@@ -211,7 +249,16 @@ class SceneRead:
             place = self._place(band, piece)
             areas = result.areas[piece.slots]
             where = starts[piece.slots]
-            if band != MASK:
+            if band <= _BESIDE:
+                number = _BESIDE - band
+                lookup = self._rules.more_lookups[number]
+                gather_reasons(block, place, areas, where, self._arrays, lookup, result.beside[number])
+            elif band == _DAY:
+                if result.pixels.days is not None:
+                    header = self._slot(band).header
+                    rule = Scaling(np.nan if header.nodata is None else float(header.nodata), 1.0, 0.0)
+                    gather_reflectance(block, place, areas, where, self._arrays, rule, result.pixels.days)
+            elif band != MASK:
                 rule = self.scene.scalings[band]
                 gather_reflectance(block, place, areas, where, self._arrays, rule, result.pixels.reflectance[band])
             elif self._rules.dilation_px:
@@ -222,7 +269,11 @@ class SceneRead:
             gather_dilated(masks, result.areas, self._arrays, self._rules, result.pixels)
 
     def _slot(self, band: int) -> BandSlot:
-        slot = self.scene.mask if band == MASK else self.scene.inputs[band]
+        slot: BandSlot | None
+        if band <= _BESIDE:
+            slot = self.scene.more_masks[_BESIDE - band]
+        else:
+            slot = {MASK: self.scene.mask, _DAY: self.scene.day}[band] if band < 0 else self.scene.inputs[band]
         if slot is None:
             raise KeyError(f"band {band} is not part of {self.scene.scene.scene_id}")
         return slot

@@ -33,6 +33,8 @@ class GatheredPixels:
     """(n,) PixelReason."""
     starts: npt.NDArray[np.int64]
     """(areas + 1,) where each area's pixels start."""
+    days: npt.NDArray[np.float32] | None = None
+    """(n,) day of the year each pixel was seen on, NaN where it is not told; None for single acquisitions."""
 
     def area(self, k: int) -> GatheredPixels:
         """Return a copy of one area's pixels."""
@@ -41,10 +43,11 @@ class GatheredPixels:
             reflectance=self.reflectance[:, span].copy(),
             reasons=self.reasons[span].copy(),
             starts=np.array([0, span.stop - span.start], np.int64),
+            days=None if self.days is None else self.days[span].copy(),
         )
 
 
-def empty_pixels(bands: int, counts: npt.NDArray[np.int64], unknown: int) -> GatheredPixels:
+def empty_pixels(bands: int, counts: npt.NDArray[np.int64], unknown: int, *, with_days: bool = False) -> GatheredPixels:
     """Return room for the pixels of areas, all NaN and with reason `unknown` until something is gathered."""
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     total = int(starts[-1])
@@ -52,16 +55,19 @@ def empty_pixels(bands: int, counts: npt.NDArray[np.int64], unknown: int) -> Gat
         reflectance=np.full((bands, total), np.nan, np.float32),
         reasons=np.full(total, unknown, np.uint8),
         starts=starts,
+        days=np.full(total, np.nan, np.float32) if with_days else None,
     )
 
 
 def join_pixels(parts: Sequence[GatheredPixels]) -> GatheredPixels:
     """Return the pixels of several areas after one another."""
     counts = [np.diff(part.starts) for part in parts]
+    days = [part.days for part in parts if part.days is not None]
     return GatheredPixels(
         reflectance=np.concatenate([part.reflectance for part in parts], axis=1),
         reasons=np.concatenate([part.reasons for part in parts]),
         starts=np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64),
+        days=np.concatenate(days) if len(days) == len(parts) else None,
     )
 
 

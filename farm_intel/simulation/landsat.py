@@ -40,6 +40,8 @@ FIRST_AFTER_DAYS = 3
 """The first overpass, days after the world's start: other days than Sentinel-2's, but for one in five."""
 SATURATED_AT = 1
 """Number of the overpass with a saturated spot."""
+SATURATED_DN = 43_636
+"""What a saturated pixel reads: reflectance 1.0, which no range check finds."""
 SCALE, OFFSET = 2.75e-05, -0.2
 CLEAR, CLEAR_WATER, DILATED, CLOUD, CIRRUS, CLOUD_SHADOW, SNOW_ICE = 21824, 21952, 21762, 22280, 54596, 23888, 30048
 """QA_PIXEL values as they stand in real files, confidence bits included."""
@@ -137,7 +139,7 @@ class LandsatGround:
         if scene.saturated:
             spot = self._spot()
             radsat[spot] = _RED_SATURATED
-            bands["red"][spot] = 65455
+            bands["red"][spot] = SATURATED_DN
         return LandsatArrays(bands=bands, qa_pixel=quality(view.touched, self._ground.water), qa_radsat=radsat)
 
     def _spot(self) -> npt.NDArray[np.bool_]:

@@ -98,7 +98,7 @@ def test_saturation_is_told_by_qa_radsat_alone(quiet, ground) -> None:
     spot = landsat_rows.SATURATION.lookup()[arrays.qa_radsat] == PixelReason.SATURATED
 
     assert 20 < spot.sum() < 100
-    assert (arrays.bands["red"][spot] == 65455).all()
+    assert (arrays.bands["red"][spot] == landsat.SATURATED_DN).all()
 
 
 def test_modis_pixels_are_means_over_their_own_day(quiet, composites) -> None:
