@@ -10,7 +10,7 @@ import pytest
 from farm_intel.domain.bands import SYMBOL_COMMON_NAMES
 from farm_intel.domain.errors import NotConfiguredError
 from farm_intel.domain.products import AccessKind, CollectionProfile, OffsetRule, PixelReason
-from farm_intel.providers.collections import S3_ENDPOINTS, all_profiles, profile
+from farm_intel.providers.collections import REQUESTER_PAYS, S3_ENDPOINTS, all_profiles, profile
 
 VOCABULARY = {name for names in SYMBOL_COMMON_NAMES.values() for name in names}
 EVERY_ROW = pytest.mark.parametrize("row", all_profiles(), ids=lambda row: f"{row.dialect}/{row.collection}")
@@ -97,8 +97,9 @@ def test_each_catalogue_has_its_own_way_to_tell_the_offset() -> None:
 def test_catalogues_on_other_s3_services_say_which() -> None:
     by_s3 = {row.dialect for row in all_profiles() if row.access is AccessKind.S3}
 
-    # Earth Search and USGS use Amazon's own service.
-    assert by_s3 - {"earth-search", "usgs"} == set(S3_ENDPOINTS)
+    # The others use Amazon's own service, at the reader's cost.
+    assert by_s3 - REQUESTER_PAYS == set(S3_ENDPOINTS)
+    assert by_s3 >= REQUESTER_PAYS
 
 
 def test_an_unknown_row_is_refused_with_a_list_of_the_known() -> None:

@@ -24,6 +24,9 @@ S3_ENDPOINTS: Mapping[str, str] = MappingProxyType({"cdse": "https://eodata.data
 The bucket stands in the path there (no virtual hosting). Source: eu-cdse/documentation, APIs/S3.
 """
 
+REQUESTER_PAYS: frozenset[str] = frozenset({"earth-search", "usgs"})
+"""Dialects whose `s3://` hrefs lie in buckets that charge the reader's account (`usgs-landsat`, us-west-2)."""
+
 _BY_NAME = {(row.dialect, row.collection): row for row in _ROWS}
 
 
