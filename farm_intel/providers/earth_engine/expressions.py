@@ -2,7 +2,7 @@
 
 Bands of the answer's image: `v<i>` value of index i where it counts; `m<r>` share of mask reason r; `n<i>`, `x<i>`,
 `y<i>` shares of clear pixels where index i has no data, an input out of range, or a value out of range; `home` share
-the home scene itself shows, where others fill its gaps.
+the home tile itself shows, where others fill its gaps.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class DayImage:
 
     scenes: tuple[Scene, ...]
     """Home first; the others fill what it does not show."""
+    of_home_tile: int
+    """How many of them, from the first on, are of the home tile."""
     profile: CollectionProfile
     indices: tuple[SpectralIndex, ...]
     reflectance_max: float
@@ -69,7 +71,7 @@ def value_and_share_images(ee: Any, day: DayImage) -> tuple[Any, Any]:
     texts = {i: index_text(day.indices[i], day.profile.bands) for i in day.servable}
     inputs = tuple(dict.fromkeys(name for text in texts.values() for name in text.bands))
     masks = tuple(rule.band for rule in (day.profile.mask, *day.profile.more_masks))
-    raw = _merged(ee, day, (*inputs, *masks))
+    raw = _merged(ee, day.scenes, (*inputs, *masks))
     reflectance = _reflectance(ee, raw, inputs, day.profile)
     reason = _reasons(raw, day)
     clear = reason.eq(int(PixelReason.VALID))
@@ -83,8 +85,9 @@ def value_and_share_images(ee: Any, day: DayImage) -> tuple[Any, Any]:
             clear.And(seen).And(inside).And(good.Not()).rename(f"y{i}"),
         ]
         values.append(value.updateMask(clear.And(seen).And(inside).And(good)).rename(f"v{i}"))
-    if len(day.scenes) > 1:
-        shares.append(_select(ee, day.home, masks[:1]).mask().rename("home"))
+    if len(day.scenes) > day.of_home_tile:
+        at_home = _merged(ee, day.scenes[: day.of_home_tile], masks[:1])
+        shares.append(at_home.mask().rename("home"))
     return ee.Image.cat(values), ee.Image.cat(shares)
 
 
@@ -103,9 +106,9 @@ def _select(ee: Any, scene: Scene, names: Sequence[str]) -> Any:
     return ee.Image(image_id).select([address(scene, name).band for name in names], list(names))
 
 
-def _merged(ee: Any, day: DayImage, names: Sequence[str]) -> Any:
-    """Return the home scene, its gaps filled by the others; a cloud is no gap, so nothing is masked yet."""
-    images = [_select(ee, scene, names) for scene in day.scenes if set(names) <= scene.bands.keys()]
+def _merged(ee: Any, scenes: Sequence[Scene], names: Sequence[str]) -> Any:
+    """Return the first scene, its gaps filled by the others; a cloud is no gap, so nothing is masked yet."""
+    images = [_select(ee, scene, names) for scene in scenes if set(names) <= scene.bands.keys()]
     if len(images) == 1:
         return images[0]
     # the last one that has a pixel wins

@@ -49,7 +49,7 @@ class Chunk:
         """Return the chunk over a home scene."""
         return replace(self, home=home, cells=cells, scenes=scenes, ratios=ratios)
 
-    def part(self, places: range) -> Chunk:
+    def part(self, places: Sequence[int]) -> Chunk:
         """Return some of the farms."""
         return replace(
             self,
@@ -71,15 +71,28 @@ def batch_of_rows(chunk: Chunk, rows: Mapping[tuple[int, int], Row]) -> FarmDayB
     names = ", ".join(scene.scene_id for scene in chunk.scenes)
     for place in range(len(chunk.farms)):
         _Farm(chunk, place, rows).fill(result)
-        unseen = result.fractions[place, :, PixelReason.NODATA].min() >= 1.0 - _NOTHING
-        reason = f"no data over the farm in {names}"
-        verdicts.append(Verdict(status=ObservationStatus.OUTSIDE_FOOTPRINT, reason=reason) if unseen else None)
+        verdicts.append(_verdict(result.fractions[place], rows.get((place, 0), {}), names))
     for place, verdict in enumerate(verdicts):
         if verdict is not None:
             result.fractions[place] = 0.0
             result.counts[place] = 0
     filled = [_filled_share(rows.get((place, 0), {})) for place in range(len(chunk.farms))]
     return _batch(chunk, result, verdicts, filled)
+
+
+def _verdict(fractions: npt.NDArray[np.float64], row: Row, names: str) -> Verdict | None:
+    """Return why a farm has nothing to judge, None where it has."""
+    if row and not any(name.startswith("m") and name[1:].isdigit() for name in row):
+        reason = f"the farm covers no pixel of {names} by more than 1/256: nothing was counted"
+        return Verdict(status=ObservationStatus.TOO_FEW_PIXELS, reason=reason)
+    if fractions[:, PixelReason.NODATA].min() >= 1.0 - _NOTHING:
+        return Verdict(status=ObservationStatus.OUTSIDE_FOOTPRINT, reason=f"no data over the farm in {names}")
+    return None
+
+
+def seen_elsewhere(row: Row) -> bool:
+    """Return whether the home tile shows nothing of a farm, and another one does."""
+    return "home" in row and float(row["home"] or 0.0) <= _NOTHING < _filled_share(row)
 
 
 def failed_batch(chunk: Chunk, problem: SceneProblem, *, transient: bool) -> FarmDayBatch:

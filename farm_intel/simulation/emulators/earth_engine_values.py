@@ -221,8 +221,9 @@ class Collection:
     items: Sequence[Any]
 
 
+@lru_cache(maxsize=4096)
 def coverage(shape: BaseGeometry, grid: Grid) -> FloatArray:
-    """Return the share of every pixel inside a shape, from 16 x 16 points in each."""
+    """Return the share of every pixel inside a shape, from 16 x 16 points in each; not to be written to."""
     fine = grid.transform * Affine.scale(1.0 / _SUPERSAMPLING)
     inside = rasterize(
         [(shape, 1)],
@@ -234,7 +235,8 @@ def coverage(shape: BaseGeometry, grid: Grid) -> FloatArray:
     return np.asarray(blocks.mean(axis=(1, 3)), np.float64)
 
 
+@lru_cache(maxsize=4096)
 def centres_inside(shape: BaseGeometry, grid: Grid) -> BoolArray:
-    """Return which pixels have their centre inside a shape."""
+    """Return which pixels have their centre inside a shape; not to be written to."""
     x, y = grid.centres()
     return np.asarray(shapely.contains_xy(shape, x, y), np.bool_)
