@@ -138,7 +138,7 @@ def _reason(columns: _Columns, rules: AssessmentRules, k: int) -> str:
     if verdict == LOW_CONFIDENCE:
         weakest = min(range(len(COMPONENTS)), key=columns.components[k].__getitem__)
         return (
-            f"confidence {columns.confidence[k]:.2f} is below {rules.confidence.minimum:.2f}, "
+            f"confidence {columns.confidence[k]:.3f} is below {rules.confidence.minimum:.3f}, "
             f"most for {COMPONENTS[weakest]} ({columns.components[k][weakest]:.2f})"
         )
     if verdict == DESPIKED:

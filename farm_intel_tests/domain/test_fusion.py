@@ -144,7 +144,7 @@ def test_an_unsure_look_is_named_with_what_is_wrong_with_it():
 
     assert fused.value is None
     assert fused.candidates[0].verdict is CandidateVerdict.LOW_CONFIDENCE
-    assert "below 0.50" in fused.candidates[0].reason
+    assert "below 0.500" in fused.candidates[0].reason
     assert "low_confidence" in fused.reason
 
 
