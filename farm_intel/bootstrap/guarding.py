@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from farm_intel.providers.rows import PROVIDERS, ProviderRow
+from farm_intel.providers.rows import PROVIDERS, Adapter, ProviderRow
 from farm_intel.resilience.breaker import BreakerRule, CircuitBreaker
 from farm_intel.resilience.budget import Budget, BudgetLedger
 from farm_intel.resilience.clock import SystemClock
@@ -34,14 +34,16 @@ class Guarding:
         clock = SystemClock()
         self.breakers = SqlBreakers(database)
         self.ledger = BudgetLedger(SqlBudgets(database), {row.name: budget(row, settings) for row in PROVIDERS}, clock)
-        self.calls = GuardedCalls(
-            breaker=CircuitBreaker(self.breakers, clock, breaker_rule(settings)),
-            limiter=RateLimiter(
-                {row.name: rate(row, settings) for row in PROVIDERS}, shared=SqlRates(database), clock=clock
-            ),
-            ledger=self.ledger,
-            policy=RetryPolicy(retries=settings.provider_retries),
-            clock=clock,
+        self._clock = clock
+        self._breaker = CircuitBreaker(self.breakers, clock, breaker_rule(settings))
+        self._limiter = RateLimiter(
+            {row.name: rate(row, settings) for row in PROVIDERS}, shared=SqlRates(database), clock=clock
+        )
+
+    def with_policy(self, policy: RetryPolicy) -> GuardedCalls:
+        """Return a guard with its own patience; breakers, rates and budgets are those of all."""
+        return GuardedCalls(
+            breaker=self._breaker, limiter=self._limiter, ledger=self.ledger, policy=policy, clock=self._clock
         )
 
 
@@ -69,6 +71,6 @@ def rate(row: ProviderRow, settings: Settings) -> Rate:
     return Rate(
         calls_per_s=per_s,
         burst=1 if per_s is None else max(1, int(per_s * BURST_S)),
-        at_once=row.concurrency,
+        at_once=None if row.adapter is Adapter.STAC else row.concurrency,
         shared=per_s is not None,
     )

@@ -130,7 +130,7 @@ class Imagery(Mapping[str, "ImageryProvider"]):
     def _stac(self, source: ImagerySource) -> ImageryProvider:
         from farm_intel.observing.service import ImageryProvider
         from farm_intel.providers.stac.catalog import StacCatalog
-        from farm_intel.resilience.retry import tell_of_waits
+        from farm_intel.resilience.retry import RetryPolicy, tell_of_waits
 
         tell_of_waits()
         settings = self._container.settings
@@ -140,22 +140,23 @@ class Imagery(Mapping[str, "ImageryProvider"]):
             dialect=dialect,
             collection=source.collection,
             timeout_s=settings.stac_timeout_s,
-            retries=settings.stac_retries,
             page_size=settings.stac_page_size,
             provider=source.name,
+            guard=self._container.guarding.with_policy(RetryPolicy(retries=settings.stac_retries)),
         )
         return ImageryProvider(
             name=source.name,
             catalog=catalog,
             profile=source.profile,
-            engine=lambda: self._file_engine(catalog, dialect),
+            engine=lambda: self._file_engine(catalog, source),
         )
 
-    def _file_engine(self, catalog: StacCatalog, dialect: str) -> Engine:
+    def _file_engine(self, catalog: StacCatalog, source: ImagerySource) -> Engine:
         """Return an engine over files that a STAC catalogue points to."""
         from farm_intel.providers.blocks.auto import block_readers
         from farm_intel.providers.blocks.options import ReaderOptions, S3Options
         from farm_intel.providers.collections import S3_ENDPOINTS
+        from farm_intel.resilience.retry import RetryPolicy
 
         settings = self._container.settings
         readers = block_readers(
@@ -165,7 +166,14 @@ class Imagery(Mapping[str, "ImageryProvider"]):
                 timeout_s=settings.read_timeout_s,
                 retries=settings.read_retries,
                 sign=catalog.sign,
-                s3=S3Options(endpoint_url=S3_ENDPOINTS.get(dialect, "")),
+                s3=S3Options(
+                    endpoint_url=S3_ENDPOINTS.get(source.profile.dialect, ""),
+                    requester_pays=source.row.requester_pays,
+                ),
+                guard=self._container.guarding.with_policy(
+                    RetryPolicy(retries=settings.read_retries, wait_initial_s=0.25, wait_jitter_s=0.25, wait_max_s=20.0)
+                ),
+                provider=source.name,
             ),
         )
         return self._engine(readers)

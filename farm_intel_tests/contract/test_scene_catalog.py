@@ -18,6 +18,7 @@ from farm_intel.domain.geo import BBox
 from farm_intel.domain.ports import SceneCatalog
 from farm_intel.domain.scenes import Scene, SceneQuery, solar_day
 from farm_intel.providers.stac.catalog import StacCatalog
+from farm_intel_tests.support.guards import plain_guard
 from farm_intel_tests.support.stac_items import make_item
 from farm_intel_tests.support.stac_server import StacServer
 
@@ -34,7 +35,7 @@ def stac_catalog(source: str) -> StacCatalog:
         dialect="earth-search",
         collection="sentinel-2-l2a",
         timeout_s=5,
-        retries=1,
+        guard=plain_guard(1),
         page_size=2,
         provider="stac",
     )

@@ -23,6 +23,7 @@ from farm_intel.domain.geo import BBox
 from farm_intel.domain.scenes import SceneQuery
 from farm_intel.providers.stac.catalog import StacCatalog
 from farm_intel.resilience.retry import without_waiting
+from farm_intel_tests.support.guards import plain_guard
 from farm_intel_tests.support.stac_items import make_item
 from farm_intel_tests.support.stac_server import Fault, StacServer
 
@@ -50,7 +51,7 @@ def catalog(server: StacServer, **changes: Any) -> StacCatalog:
         "dialect": "earth-search",
         "collection": "sentinel-2-l2a",
         "timeout_s": 5.0,
-        "retries": 3,
+        "guard": plain_guard(3),
         "page_size": 10,
         "provider": "stac",
     }
@@ -183,7 +184,7 @@ def test_a_server_that_stays_down_is_transient_after_the_retries(server: StacSer
     server.faults = [Fault("/search", 504, "upstream timed out", times=99)]
 
     with pytest.raises(TransientError, match="504: upstream timed out"):
-        catalog(server, retries=2).search(query())
+        catalog(server, guard=plain_guard(2)).search(query())
 
     assert len(server.searches()) == 3
 
@@ -285,7 +286,7 @@ def test_refusals_are_not_retried(server: StacServer, status: int, kind: type[Pe
 
 def test_a_server_that_never_answers_costs_the_time_limit_and_no_more(server: StacServer) -> None:
     server.faults = [Fault("/search", delay_s=3.0, times=99)]
-    asking = catalog(server, timeout_s=0.3, retries=0)
+    asking = catalog(server, timeout_s=0.3, guard=plain_guard(0))
     started = time.monotonic()
 
     with pytest.raises(TransientError, match="did not answer"):
@@ -299,7 +300,7 @@ def test_nobody_at_the_address_is_transient() -> None:
         pass
 
     with without_waiting(), pytest.raises(TransientError, match="did not answer"):
-        catalog(gone, retries=1).search(query())
+        catalog(gone, guard=plain_guard(1)).search(query())
 
 
 def test_a_page_about_something_else_is_not_configured(server: StacServer) -> None:

@@ -17,6 +17,7 @@ from farm_intel.providers.collections import profile
 from farm_intel.providers.stac.catalog import StacCatalog
 from farm_intel.providers.stac.parsing import scene_from_item
 from farm_intel.resilience.retry import without_waiting
+from farm_intel_tests.support.guards import plain_guard
 from farm_intel_tests.support.stac_items import make_item
 from farm_intel_tests.support.stac_server import Fault, StacServer
 
@@ -42,7 +43,7 @@ def catalog(dialect: str = "planetary-computer", **changes: Any) -> StacCatalog:
         "dialect": dialect,
         "collection": "sentinel-2-l2a",
         "timeout_s": 5.0,
-        "retries": 2,
+        "guard": plain_guard(2),
         "page_size": 10,
         "provider": "stac",
     }
@@ -164,4 +165,4 @@ def test_a_silent_token_service_costs_the_time_limit(server: StacServer) -> None
     server.faults = [Fault(TOKEN_PATH, delay_s=2.0, times=99)]
 
     with pytest.raises(TransientError, match=r"within 0\.3 s"):
-        catalog(timeout_s=0.3, retries=0).refresh(scene())
+        catalog(timeout_s=0.3, guard=plain_guard(0)).refresh(scene())

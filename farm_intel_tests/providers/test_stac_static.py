@@ -20,8 +20,9 @@ from farm_intel.providers.stac.catalog import StacCatalog
 from farm_intel.providers.stac.documents import REMOTE_AGE_S, DocumentReader
 from farm_intel.providers.stac.http import StacHttp
 from farm_intel.providers.stac.static import StaticSource
-from farm_intel.resilience.retry import RetryPolicy, without_waiting
+from farm_intel.resilience.retry import without_waiting
 from farm_intel_tests.support.clock import FakeClock
+from farm_intel_tests.support.guards import plain_guard
 from farm_intel_tests.support.stac_items import SHARED_DATA, make_item, needs_shared_data
 from farm_intel_tests.support.stac_server import Fault, StacServer
 
@@ -36,7 +37,7 @@ def catalog(source: str | Path) -> StacCatalog:
         dialect="earth-search",
         collection="sentinel-2-l2a",
         timeout_s=5,
-        retries=1,
+        guard=plain_guard(1),
         page_size=10,
         provider="stac",
     )
@@ -247,7 +248,7 @@ def test_failures_of_a_static_server_are_retried_and_broken_items_are_problems(t
 def test_a_remote_catalogue_is_read_again_after_a_while(tmp_path: Path) -> None:
     write_catalogue(tmp_path, items(2))
     clock = FakeClock()
-    http = StacHttp(timeout_s=5, policy=RetryPolicy(retries=0), clock=clock)
+    http = StacHttp(timeout_s=5, guard=plain_guard(0), provider="stac", clock=clock)
     row = profile("earth-search", "sentinel-2-l2a")
     with StacServer(static_root=tmp_path) as server:
         source = StaticSource(f"{server.url}/static/catalog.json", DocumentReader(http, clock), row, provider="stac")

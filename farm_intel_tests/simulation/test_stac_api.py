@@ -29,6 +29,7 @@ from farm_intel.simulation.emulators.stac_api import stac_api_app
 from farm_intel.simulation.scenes import plan_scenes
 from farm_intel.simulation.world import FarmWorld
 from farm_intel_tests.simulation.conftest import SMALL
+from farm_intel_tests.support.guards import plain_guard
 
 DIALECTS = ("earth-search", "planetary-computer", "cdse", "usgs")
 AREA = BBox(west=35.5, south=-1.6, east=36.5, north=-0.6)
@@ -74,7 +75,7 @@ def found(server: EmulatorServer, dialect: str, collection: str, **options: Any)
         dialect=dialect,
         collection=collection,
         timeout_s=20.0,
-        retries=0,
+        guard=plain_guard(0),
         page_size=options.get("page_size", 7),
         provider="test",
     )

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from farm_intel.resilience.guard import CallGuard
+
 ReaderKind = Literal["auto", "fast", "rasterio"]
 SignHref = Callable[[str], str]
 """Given an unsigned href, returns it with a fresh signature; may block, may be called from several threads."""
@@ -49,5 +51,9 @@ class ReaderOptions:
     s3: S3Options = S3Options()
     sign: SignHref | None = None
     """Signs hrefs as late as possible: before a file is opened, and once more when access is denied."""
+    guard: CallGuard | None = None
+    """Lets requests for remote files through (breaker, deadline) and retries them; None: retries alone, as above."""
+    provider: str = ""
+    """Whose files they are, for the guard."""
     proxy_url: str = ""
     """HTTP proxy for all requests; empty for none."""

@@ -27,6 +27,7 @@ from farm_intel.providers.blocks.locations import (
 )
 from farm_intel.providers.blocks.meter import ReadMeter
 from farm_intel.providers.blocks.options import ReaderOptions, S3Options
+from farm_intel.resilience.guard import Operation
 
 if TYPE_CHECKING:
     from obstore import Bytes
@@ -193,7 +194,14 @@ class RangeSource:
         async def attempt() -> Bytes:
             return await self._attempt(start, stop, may_end_early=may_end_early)
 
-        return await retrying(self._context, attempt)
+        guard = self._context.options.guard
+        if guard is None or self.location.scheme is Scheme.FILE:
+            return await retrying(self._context, attempt)
+        return await guard.acall(self._operation(), attempt)
+
+    def _operation(self) -> Operation:
+        host = self.location.base.partition("://")[2] or self.location.base
+        return Operation(provider=self._context.options.provider, host=host, name="read")
 
     async def _attempt(self, start: int, stop: int, *, may_end_early: bool) -> Bytes:
         context = self._context

@@ -17,9 +17,7 @@ from farm_intel.providers.stac.http import StacHttp
 from farm_intel.providers.stac.signing import sign_href, sign_scene
 from farm_intel.providers.stac.static import StaticSource
 from farm_intel.resilience.clock import SystemClock
-from farm_intel.resilience.retry import RetryPolicy
-
-LONGEST_BACKOFF_S = 30.0
+from farm_intel.resilience.guard import CallGuard
 
 
 class StacCatalog:
@@ -33,9 +31,9 @@ class StacCatalog:
         dialect: catalogue dialect of the profile rows.
         collection: collection to search.
         timeout_s: longest wait for one answer, seconds.
-        retries: attempts after the first for transient failures.
         page_size: items per page asked of an API; halved where the API fails on large pages.
         provider: name the scenes carry.
+        guard: lets requests through and retries what may be retried.
 
     Raises:
         NotConfiguredError: there is no profile for dialect and collection.
@@ -49,20 +47,21 @@ class StacCatalog:
         dialect: str,
         collection: str,
         timeout_s: float,
-        retries: int,
         page_size: int,
         provider: str,
+        guard: CallGuard,
     ) -> None:
         self.provider = provider
         self.profile: CollectionProfile = profile(dialect, collection)
         self._source = source
         self._timeout_s = timeout_s
         self._page_size = page_size
-        self._policy = RetryPolicy(retries=retries, wait_max_s=LONGEST_BACKOFF_S)
+        self._guard = guard
         self._clock = SystemClock()
         self._http = StacHttp(
             timeout_s=timeout_s,
-            policy=self._policy,
+            guard=self._guard,
+            provider=provider,
             clock=self._clock,
             forbidden_means_throttled=dialect == "earth-search",
         )
@@ -98,13 +97,13 @@ class StacCatalog:
         """Return the scene with hrefs that can be opened now; see `SceneCatalog`."""
         if self.profile.access is not AccessKind.PLANETARY_COMPUTER:
             return scene
-        return sign_scene(scene, self._policy, timeout_s=self._timeout_s)
+        return sign_scene(scene, self._guard, provider=self.provider, timeout_s=self._timeout_s)
 
     def sign(self, href: str) -> str:
         """Return one href that can be opened now; block readers call it when a signature has run out."""
         if self.profile.access is not AccessKind.PLANETARY_COMPUTER:
             return href
-        return sign_href(href, self._policy, timeout_s=self._timeout_s)
+        return sign_href(href, self._guard, provider=self.provider, timeout_s=self._timeout_s)
 
     def _sources(self) -> SceneSource:
         with self._lock:

@@ -11,6 +11,7 @@ import threading
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import pystac.link
 import requests
@@ -24,7 +25,8 @@ from farm_intel.domain.errors import (
     TransientError,
 )
 from farm_intel.domain.ports import Clock
-from farm_intel.resilience.retry import GiveUp, RetryPolicy
+from farm_intel.resilience.guard import CallGuard, Operation
+from farm_intel.resilience.retry import GiveUp
 
 CONNECT_TIMEOUT_S = 5.0
 """A server that does not even accept the connection within this time will not answer either."""
@@ -54,7 +56,8 @@ class StacHttp(StacApiIO):
 
     Args:
         timeout_s: longest wait for an answer.
-        policy: how transient failures are retried.
+        guard: lets requests through, and retries what may be retried.
+        provider: whose requests they are.
         clock: tells how far away an HTTP-date in `Retry-After` is.
         forbidden_means_throttled: Earth Search answers 403 `{"message":"Forbidden"}` when it wants us to slow down
             (Element84/earth-search issue 19).
@@ -62,10 +65,18 @@ class StacHttp(StacApiIO):
     """
 
     def __init__(
-        self, *, timeout_s: float, policy: RetryPolicy, clock: Clock, forbidden_means_throttled: bool = False
+        self,
+        *,
+        timeout_s: float,
+        guard: CallGuard,
+        provider: str,
+        clock: Clock,
+        forbidden_means_throttled: bool = False,
     ) -> None:
         super().__init__(timeout=(min(CONNECT_TIMEOUT_S, timeout_s), timeout_s), max_retries=None)
-        self._policy = policy
+        self._guard = guard
+        self._provider = provider
+        self._timeout_s = timeout_s
         self._clock = clock
         self._forbidden_means_throttled = forbidden_means_throttled
         self._lock = threading.Lock()
@@ -104,7 +115,14 @@ class StacHttp(StacApiIO):
                 return self.read_json(source, method=method, parameters=parameters)
             return self.read_json(source, parameters=parameters)
 
-        return self._policy.call(attempt, give_up=give_up)
+        url = source if isinstance(source, str) else str(source.href)
+        operation = Operation(provider=self._provider, host=urlsplit(url).netloc, name="search")
+        return self._guard.call(operation, attempt, give_up=give_up)
+
+    def _limits(self) -> tuple[float, float]:
+        """Return how long connecting and answering may take now."""
+        left_s = self._guard.remaining_s(self._timeout_s)
+        return (min(CONNECT_TIMEOUT_S, left_s), left_s)
 
     def request(
         self,
@@ -119,7 +137,7 @@ class StacHttp(StacApiIO):
         with self._lock:
             self._requests += 1
         try:
-            answer = self.session.request(verb, href, headers=headers, timeout=self.timeout, **payload)  # type: ignore[arg-type]  # json or params
+            answer = self.session.request(verb, href, headers=headers, timeout=self._limits(), **payload)  # type: ignore[arg-type]  # json or params
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise TransientError(
                 f"{href} did not answer: {error}",

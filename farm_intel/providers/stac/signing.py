@@ -18,12 +18,12 @@ import requests
 from farm_intel.domain.errors import NotConfiguredError, SceneProblemError, SceneProblemKind, TransientError
 from farm_intel.domain.scenes import Scene
 from farm_intel.providers.stac.assets import unsigned
-from farm_intel.resilience.retry import RetryPolicy
+from farm_intel.resilience.guard import CallGuard, Operation
 
 BLOB_HOST_SUFFIX = ".blob.core.windows.net"
 
 
-def sign_scene(scene: Scene, policy: RetryPolicy, *, timeout_s: float) -> Scene:
+def sign_scene(scene: Scene, guard: CallGuard, *, provider: str, timeout_s: float) -> Scene:
     """Return the scene with freshly signed hrefs; files outside Azure blob storage are left alone.
 
     Raises:
@@ -32,15 +32,19 @@ def sign_scene(scene: Scene, policy: RetryPolicy, *, timeout_s: float) -> Scene:
 
     """
     bands = {
-        name: replace(band, href=sign_href(band.href, policy, timeout_s=timeout_s, scene_id=scene.scene_id))
+        name: replace(
+            band, href=sign_href(band.href, guard, provider=provider, timeout_s=timeout_s, scene_id=scene.scene_id)
+        )
         for name, band in scene.bands.items()
     }
     return replace(scene, bands=bands)
 
 
-def sign_href(href: str, policy: RetryPolicy, *, timeout_s: float, scene_id: str = "") -> str:
+def sign_href(href: str, guard: CallGuard, *, provider: str, timeout_s: float, scene_id: str = "") -> str:
     """Return one freshly signed href; errors as in `sign_scene`."""
-    return policy.call(lambda: _sign(href, scene_id or PurePosixPath(urlsplit(href).path).stem, timeout_s))
+    operation = Operation(provider=provider, host=urlsplit(href).netloc, name="sign")
+    scene = scene_id or PurePosixPath(urlsplit(href).path).stem
+    return guard.call(operation, lambda: _sign(href, scene, guard.remaining_s(timeout_s)))
 
 
 def _sign(href: str, scene_id: str, timeout_s: float) -> str:
