@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from farm_intel.engine.pipeline import SceneMajorEngine
     from farm_intel.indices.index import SpectralIndex
     from farm_intel.observing.service import Engine, ImageryProvider
+    from farm_intel.providers.earth_engine.session import EarthEngineSession
     from farm_intel.providers.stac.catalog import StacCatalog
+    from farm_intel.resilience.guarded import GuardedCalls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,11 @@ class Imagery(Mapping[str, "ImageryProvider"]):
                 f"provider {source.name} is not set up: {', '.join(source.missing_settings)} has no value",
                 hint="docs/providers.md says what belongs there; `farm-intel demo` brings its own catalogue.",
             )
-        build = {Adapter.STAC: self._stac}[source.row.adapter]
+        build = {
+            Adapter.STAC: self._stac,
+            Adapter.SENTINEL_HUB: self._sentinel_hub,
+            Adapter.EARTH_ENGINE: self._earth_engine,
+        }[source.row.adapter]
         return build(source)
 
     def _stac(self, source: ImagerySource) -> ImageryProvider:
@@ -150,6 +156,85 @@ class Imagery(Mapping[str, "ImageryProvider"]):
             profile=source.profile,
             engine=lambda: self._file_engine(catalog, source),
         )
+
+    def _sentinel_hub(self, source: ImagerySource) -> ImageryProvider:
+        from farm_intel.observing.service import ImageryProvider
+        from farm_intel.providers.sentinel_hub.blocks import sentinel_hub_block_readers
+        from farm_intel.providers.sentinel_hub.catalog import SentinelHubCatalog
+        from farm_intel.providers.sentinel_hub.options import SentinelHubOptions
+        from farm_intel.providers.sentinel_hub.statistics import SentinelHubStatistics
+
+        settings = self._container.settings
+        options = SentinelHubOptions(
+            client_id=settings.sentinel_hub_client_id,
+            client_secret=settings.sentinel_hub_client_secret.get_secret_value(),
+            base_url=settings.sentinel_hub_url,
+            token_url=settings.sentinel_hub_token_url,
+            timeout_s=settings.sentinel_hub_timeout_s,
+            concurrency=source.row.concurrency,
+        )
+        guard = self._patient_guard()
+        statistics = source.capability is Capability.STATISTICS
+        engine_options = self._container.engine_options
+
+        def engine() -> Engine:
+            if statistics:
+                return SentinelHubStatistics(options, guard, engine_options)
+            return self._engine(sentinel_hub_block_readers(options, source.profile, guard))
+
+        return ImageryProvider(
+            name=source.name,
+            catalog=SentinelHubCatalog(options, source.profile, guard, provider=source.name),
+            profile=source.profile,
+            engine=engine,
+            rules_text=_capability_text(source),
+        )
+
+    def _earth_engine(self, source: ImagerySource) -> ImageryProvider:
+        from farm_intel.observing.service import ImageryProvider
+        from farm_intel.providers.earth_engine.catalog import EarthEngineCatalog
+        from farm_intel.providers.earth_engine.pixels import earth_engine_block_readers
+        from farm_intel.providers.earth_engine.statistics import EarthEngineStatistics
+
+        guard = self._patient_guard()
+        session = self._earth_engine_session
+        statistics = source.capability is Capability.STATISTICS
+        engine_options = self._container.engine_options
+
+        def engine() -> Engine:
+            if statistics:
+                return EarthEngineStatistics(session, engine_options, guard, provider=source.name)
+            readers = earth_engine_block_readers(session, source.profile, guard, provider=source.name)
+            return self._engine(readers)
+
+        return ImageryProvider(
+            name=source.name,
+            catalog=EarthEngineCatalog(session, source.profile, guard, provider=source.name),
+            profile=source.profile,
+            engine=engine,
+            rules_text=_capability_text(source),
+        )
+
+    @cached_property
+    def _earth_engine_session(self) -> EarthEngineSession:
+        """One session: the client's state is the process's."""
+        from farm_intel.providers.earth_engine.options import EarthEngineOptions
+        from farm_intel.providers.earth_engine.session import EarthEngineSession
+
+        settings = self._container.settings
+        return EarthEngineSession(
+            EarthEngineOptions(
+                project=settings.earth_engine_project,
+                credentials=settings.earth_engine_credentials.get_secret_value(),
+                url=settings.earth_engine_url,
+                timeout_s=settings.earth_engine_timeout_s,
+            )
+        )
+
+    def _patient_guard(self) -> GuardedCalls:
+        from farm_intel.resilience.retry import RetryPolicy
+
+        return self._container.guarding.with_policy(RetryPolicy(retries=self._container.settings.provider_retries))
 
     def _file_engine(self, catalog: StacCatalog, source: ImagerySource) -> Engine:
         """Return an engine over files that a STAC catalogue points to."""
@@ -182,6 +267,11 @@ class Imagery(Mapping[str, "ImageryProvider"]):
         from farm_intel.engine.pipeline import SceneMajorEngine
 
         return SceneMajorEngine(readers, self._container.engine_options)
+
+
+def _capability_text(source: ImagerySource) -> str:
+    """Return what tells numbers from a provider's own tables apart from numbers from its pixels."""
+    return "" if source.capability is Capability.PIXELS else f" {source.capability.value}"
 
 
 def _dialect(row: ProviderRow, container: Container) -> tuple[str, str]:
