@@ -85,11 +85,6 @@ class Grid:
         """(rows, columns)."""
         return self.height, self.width
 
-    @property
-    def transform(self) -> Affine:
-        """From pixels to the CRS."""
-        return Affine(self.pixel_m, 0.0, self.west_m, 0.0, -self.pixel_m, self.north_m)
-
     def centres(self) -> tuple[FloatArray, FloatArray]:
         """Return x and y of the pixels' centres."""
         x = self.west_m + (np.arange(self.width) + 0.5) * self.pixel_m
@@ -224,7 +219,8 @@ class Collection:
 @lru_cache(maxsize=4096)
 def coverage(shape: BaseGeometry, grid: Grid) -> FloatArray:
     """Return the share of every pixel inside a shape, from 16 x 16 points in each; not to be written to."""
-    fine = grid.transform * Affine.scale(1.0 / _SUPERSAMPLING)
+    step = grid.pixel_m / _SUPERSAMPLING
+    fine = Affine(step, 0.0, grid.west_m, 0.0, -step, grid.north_m)
     inside = rasterize(
         [(shape, 1)],
         out_shape=(grid.height * _SUPERSAMPLING, grid.width * _SUPERSAMPLING),
