@@ -4,7 +4,8 @@ A season runs from trough to trough of the smoothed course. It starts where the 
 left amplitude above the trough before the peak, and ends where it has fallen to the same fraction of the right
 amplitude (Jonsson and Eklundh 2004, TIMESAT, https://doi.org/10.1016/j.cageo.2004.05.006; with one half for the
 fraction the rule is that of White et al. 1997, https://doi.org/10.1029/97GB00330). Any number of seasons a year; what
-has not been seen is None and said so.
+has not been seen is None and said so: the last season has ended when the course is back at the level it started from,
+or when the next one has begun.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def find_seasons(series: DailySeries, rule: PhenologyRule) -> tuple[Phenology, .
             continue
         left = turns[k - 1].at if k > 0 else 0
         right = turns[k + 1].at if k + 1 < len(turns) else values.size - 1
-        seasons.append(_season(series, (left, turn.at, right), k + 1 < len(turns), rule))
+        back = float(values[left]) + rule.fraction * float(values[turn.at] - values[left])
+        ended = k + 2 < len(turns) or (k + 1 < len(turns) and float(values[right]) <= back)
+        seasons.append(_season(series, (left, turn.at, right), ended, rule))
     return tuple(seasons)
 
 

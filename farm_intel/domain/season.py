@@ -35,6 +35,8 @@ class SeasonRule:
     """Trailing; the original platform's window, about four clear acquisitions."""
     same_start_days: int = 60
     """Starts this close on the calendar begin the same season of different years (long rains, short rains)."""
+    lead_days: int = 30
+    """A start so soon after a day already claims it: emergence comes before the start that can be seen."""
     season_days: int = 240
     """Beyond it a day no longer belongs to the season that started last."""
     blur_days: int = 7
@@ -148,7 +150,7 @@ def _latest_anchor(days: IntArray, anchors: IntArray, rule: SeasonRule) -> Float
     """Return the start of the season each day belongs to; NaN where none is known."""
     if not anchors.size:
         return np.full(days.size, math.nan)
-    number = np.searchsorted(anchors, days, side="right") - 1
+    number = np.searchsorted(anchors, days + rule.lead_days, side="right") - 1
     start = anchors[np.maximum(number, 0)].astype(np.float64)
     inside = (number >= 0) & (days - start <= rule.season_days)
     return np.where(inside, start, math.nan)
