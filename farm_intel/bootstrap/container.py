@@ -17,11 +17,14 @@ from farm_intel.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy import Engine as Database
 
+    from farm_intel.assessing.season import SeasonService
     from farm_intel.assessing.service import AssessingService
+    from farm_intel.assessing.states import StatesService
     from farm_intel.bootstrap.guarding import Guarding
     from farm_intel.bootstrap.imagery import Imagery, ImagerySource
     from farm_intel.engine.pipeline import EngineOptions
     from farm_intel.indices.registry import IndexRegistry
+    from farm_intel.indices.state_rules import StateRules
     from farm_intel.observing.cube import CubeReport
     from farm_intel.observing.pictures import CellPictures
     from farm_intel.observing.service import ImageryProvider, ObservingService
@@ -134,6 +137,48 @@ class Container:
             clock=self.clock,
             harmonise=self.settings.harmonise,
         )
+
+    @cached_property
+    def state_rules(self) -> StateRules:
+        """The rule tables of seasons and states."""
+        from farm_intel.indices.state_rules import load_state_rules
+
+        return load_state_rules()
+
+    @cached_property
+    def seasons(self) -> SeasonService:
+        """The season use case."""
+        from farm_intel.assessing.season import SeasonService
+
+        return SeasonService(
+            farms=self.farms,
+            assessments=self.assessments,
+            registry=self.registry,
+            rules=self.state_rules,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def states(self) -> StatesService:
+        """The farm-state use case."""
+        from farm_intel.assessing.states import StatesService
+
+        return StatesService(farms=self.farms, assessments=self.assessments, rules=self.state_rules, clock=self.clock)
+
+    def providers_plot(self, farm_id: str, slug: str, *, start: date | None = None, end: date | None = None) -> bytes:
+        """Return what every provider says of a farm and index as PNG.
+
+        Raises:
+            UnknownNameError: no such farm or index.
+            BadRequestError: nothing has been fused for them.
+
+        """
+        from farm_intel.assessing.providers_plot import providers_plot
+
+        farm, index = self.farms.get(farm_id), self.registry.get(slug)
+        fused = list(self.assessments.fused(farm_ids=[farm_id], indices=[slug], start=start, end=end))
+        series = next(self.assessments.series(farm_ids=[farm_id], indices=[slug]), None)
+        return providers_plot(fused, series, index, farm)
 
     @cached_property
     def guarding(self) -> Guarding:
