@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "plot": ("farm_intel.cli.products", "plot"),
     "item": ("farm_intel.cli.products", "item"),
     "accuracy": ("farm_intel.cli.world", "accuracy"),
+    "emulators": ("farm_intel.cli.emulators", "emulators"),
     "doctor": ("farm_intel.cli.operate", "doctor"),
     "fsck": ("farm_intel.cli.operate", "fsck"),
     "up": ("farm_intel.cli.operate", "up"),
