@@ -24,15 +24,17 @@ from shapely.geometry.base import BaseGeometry
 
 from farm_intel.domain.errors import UnknownNameError
 from farm_intel.domain.geo import PixelGrid
-from farm_intel.simulation import landsat, modis
+from farm_intel.simulation import hls, landsat, modis
 from farm_intel.simulation.world import FarmWorld, lonlat_boundary
 
 Json = dict[str, Any]
-SENTINEL_2, LANDSAT, MODIS = "sentinel-2", "landsat", "modis"
+SENTINEL_2, LANDSAT, MODIS, HLS_L30, HLS_S30 = "sentinel-2", "landsat", "modis", "hls-l30", "hls-s30"
 COLLECTIONS: Mapping[str, str] = {
     SENTINEL_2: "sentinel-2-l2a",
     LANDSAT: "landsat-c2-l2",
     MODIS: "modis-09A1-061",
+    HLS_L30: "hls2-l30",
+    HLS_S30: "hls2-s30",
 }
 """Sensor -> folder and collection id in a written world."""
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -48,7 +50,7 @@ def check_sensors(sensors: tuple[str, ...]) -> None:
     if unknown or SENTINEL_2 not in sensors:
         raise UnknownNameError(
             f"a world cannot be written for the sensors {', '.join(sensors) or 'none'}",
-            hint=f"Name {SENTINEL_2} and any of {LANDSAT}, {MODIS}.",
+            hint=f"Name {SENTINEL_2}, and any of {', '.join(COLLECTIONS)} beside it.",
         )
 
 
@@ -58,11 +60,16 @@ def write_sensor(world: FarmWorld, folder: Path, sensor: str) -> None:
     Args:
         world: the world.
         folder: becomes the collection's folder.
-        sensor: `landsat` or `modis`.
+        sensor: `landsat`, `modis`, `hls-l30` or `hls-s30`.
 
     """
     folder.mkdir(parents=True)
-    items = _write_landsat(world, folder) if sensor == LANDSAT else _write_modis(world, folder)
+    if sensor == LANDSAT:
+        items = _write_landsat(world, folder)
+    elif sensor == MODIS:
+        items = _write_modis(world, folder)
+    else:
+        items = _write_hls(world, folder, COLLECTIONS[sensor])
     _dump(folder / "collection.json", _collection(COLLECTIONS[sensor], items))
 
 
@@ -104,6 +111,51 @@ def _write_modis(world: FarmWorld, folder: Path) -> list[Json]:
 
     with ThreadPoolExecutor(_WORKERS) as pool:
         return list(pool.map(write, modis.modis_scenes(world)))
+
+
+def _write_hls(world: FarmWorld, folder: Path, collection: str) -> list[Json]:
+    grounds = {tile.name: hls.HlsGround(world, tile) for tile in world.tiles}
+
+    def write(scene: hls.HlsScene) -> Json:
+        ground = grounds[scene.tile.name]
+        bands, mask = ground.render(scene)
+        home = folder / scene.scene_id
+        home.mkdir()
+        for name, band in scene.bands.items():
+            write_cog(home / f"{scene.scene_id}.{band}.tif", bands[name], ground.grid, nodata=hls.FILL)
+        write_cog(home / f"{scene.scene_id}.Fmask.tif", mask, ground.grid, nodata=255)
+        item = hls_item(ground.grid, scene, collection)
+        _dump(home / f"{scene.scene_id}.json", item)
+        return item
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        return list(pool.map(write, hls.hls_scenes(world, collection.removeprefix("hls2-"))))
+
+
+def hls_item(grid: PixelGrid, scene: hls.HlsScene, collection: str) -> Json:
+    """Return a granule's STAC item in the Planetary Computer's shape: neither scale nor nodata is declared."""
+    west, south, east, north = grid.bounds
+    outline = lonlat_boundary(box(west, south, east, north), int(grid.crs.removeprefix("EPSG:")))
+    assets = {
+        band: {**_asset(f"{scene.scene_id}.{band}.tif"), "eo:bands": [_band(name, band)]}
+        for name, band in scene.bands.items()
+    }
+    assets["Fmask"] = _asset(f"{scene.scene_id}.Fmask.tif")
+    made = _stamp(scene.acquired_at + timedelta(days=3))
+    properties = {
+        "datetime": _stamp(scene.acquired_at),
+        "created": made,
+        "updated": made,
+        "platform": scene.platform,
+        "proj:epsg": int(grid.crs.removeprefix("EPSG:")),
+        **_projection(grid),
+    }
+    return _item(scene.scene_id, collection, outline, properties, assets, _LANDSAT_EXTENSIONS)
+
+
+def _band(name: str, band: str) -> Json:
+    # Red edges have one common name for all there.
+    return {"name": band, "common_name": "rededge" if name.startswith("rededge") else name}
 
 
 def landsat_item(grid: PixelGrid, scene: landsat.LandsatScene, cloud_percent: float) -> Json:

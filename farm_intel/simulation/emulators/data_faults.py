@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from farm_intel.simulation.sensors import COLLECTIONS
+
 Json = dict[str, Any]
+_FOLDER = re.compile(f"({'|'.join(map(re.escape, COLLECTIONS.values()))})/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +86,7 @@ def _prefix(asset: Json, prefix: str) -> None:
     """Put a prefix before the collection folder of every href of an asset."""
     places = [asset, *(asset.get("alternate") or {}).values()]
     for place in places:
-        place["href"] = re.sub(
-            r"(sentinel-2-l2a|landsat-c2-l2|modis-09A1-061)/", rf"{prefix}\1/", place["href"], count=1
-        )
+        place["href"] = _FOLDER.sub(rf"{prefix}\1/", place["href"], count=1)
 
 
 def _later(item: Json) -> Json:
