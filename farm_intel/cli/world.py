@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,9 @@ from farm_intel.domain.ports import Progress
 from farm_intel.observing.model import ObserveRequest
 from farm_intel.simulation.catalogue import load_world, write_world
 from farm_intel.simulation.world import FarmWorld, WorldOptions
+
+if TYPE_CHECKING:
+    from farm_intel.simulation.state_accuracy import StateReport
 
 DEMO_INDICES = ("ndvi", "ndwi", "ndmi", "evi", "savi")
 
@@ -65,7 +68,8 @@ def demo(*, indices: tuple[str, ...], days: int) -> None:
 def accuracy(*, indices: tuple[str, ...], every_row: bool, output_format: str) -> None:
     """Compare stored numbers with the truth of the simulated world; exit 1 when a target is missed.
 
-    Errors are observed mean minus true mean, in index units; sizes are field areas.
+    Errors are observed mean minus true mean, in index units; sizes are field areas. A second table compares the events
+    told from simulated seasons (harvest, drought, flood, hail) with those that truly happened.
     """
     from farm_intel.simulation.accuracy import score
 
@@ -84,16 +88,35 @@ def accuracy(*, indices: tuple[str, ...], every_row: bool, output_format: str) -
         for _ in container.observing.observe(whole_world(installation, slugs), run_id="accuracy", progress=progress):
             pass
     report = score(installation.world, container.observations.observations(indices=slugs), container.registry)
+    states = _score_states(base)
     if output_format == "json":
-        click.echo(json.dumps(report.as_dict(), indent=2))
+        click.echo(json.dumps({**report.as_dict(), "states": states.as_dict()}, indent=2))
     else:
         rows = [row for row in report.table() if every_row or _is_summary(row)]
         emit(rows, tuple(rows[0]) if rows else (), output_format, empty="nothing was observed")
         click.echo(f"{report.scored} cells scored; without a number: {dict(report.not_scored)}", err=True)
-    for line in report.failed_targets:
+        click.echo()
+        rows = [row for row in states.table() if every_row or row["verdict"] != "-"]
+        emit(rows, tuple(rows[0]), output_format, empty="no events")
+        click.echo(
+            f"{states.farms} simulated farms, {states.farm_years:.0f} farm years, seeds {states.seeds}, rules "
+            f"{states.rules}; {states.flaps} of {states.changes} state changes were taken back within 15 days",
+            err=True,
+        )
+    missed = (*report.failed_targets, *states.failed_targets)
+    for line in missed:
         click.echo(f"missed: {line}", err=True)
-    if report.failed_targets:
+    if missed:
         raise click.exceptions.Exit(1)
+
+
+def _score_states(base: Container) -> StateReport:
+    """Return the scoreboard of events, from every index the state rules can read."""
+    from farm_intel.indices.state_rules import load_state_rules
+    from farm_intel.simulation.state_accuracy import score_states
+
+    rules = load_state_rules()
+    return score_states(rules, base.registry.select(rules.indices))
 
 
 def _is_summary(row: Mapping[str, str]) -> bool:

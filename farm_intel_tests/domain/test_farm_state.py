@@ -1,5 +1,6 @@
 """The rule engine on made-up tables: hysteresis, persistence, precedence, events; nothing here knows an index."""
 
+import itertools
 from datetime import date
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_noise_about_a_threshold_does_not_flap():
 
     states = classify(_facts(values.tolist(), table), table).states
 
-    assert sum(a != b for a, b in zip(states, states[1:], strict=False)) <= 1
+    assert sum(a != b for a, b in itertools.pairwise(states)) <= 1
     plain = values > 0.7
     assert np.sum(plain[1:] != plain[:-1]) > 50
 

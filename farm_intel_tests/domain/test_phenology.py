@@ -1,5 +1,6 @@
 """Start, peak and end of seasons against closed forms."""
 
+import itertools
 from datetime import date, timedelta
 
 import numpy as np
@@ -133,6 +134,6 @@ def test_turning_points_alternate_and_swing_enough(seed):
 
     turns = turning_points(values, 0.2)
 
-    assert all(a.is_peak != b.is_peak and a.at < b.at for a, b in zip(turns, turns[1:], strict=False))
-    swings = [abs(values[a.at] - values[b.at]) for a, b in zip(turns, turns[1:], strict=False)]
+    assert all(a.is_peak != b.is_peak and a.at < b.at for a, b in itertools.pairwise(turns))
+    swings = [abs(values[a.at] - values[b.at]) for a, b in itertools.pairwise(turns)]
     assert all(swing >= 0.2 for swing in swings[:-1])
