@@ -33,7 +33,7 @@ TILE_PX = 256
 """Tile edge of larger rasters: a screenful of one farm is a handful of range requests."""
 
 _STATISTICS = {"MAXIMUM": "%d", "MEAN": "%.15g", "MINIMUM": "%d", "STDDEV": "%.15g", "VALID_PERCENT": "%.15g"}
-"""What GDAL keeps of a band, in its order, and how it is written."""
+"""What GDAL keeps of a band, in its order, and how it is written; a map is drawn from it without reading pixels."""
 _SHORT, _LONG, _DOUBLE, _ASCII = 3, 4, 12, 2
 _TYPE_SIZE = {_ASCII: 1, _SHORT: 2, _LONG: 4, _DOUBLE: 8}
 _WIDTH, _HEIGHT, _STRIP_OFFSETS, _STRIP_ROWS, _STRIP_COUNTS = 256, 257, 273, 278, 279
@@ -65,13 +65,14 @@ def encode_geotiff(data: Pixels, grid: PixelGrid, bands: tuple[RasterBand, ...],
     if data.shape != expected or data.dtype != np.int16 or not data.size:
         raise StoreError(f"a raster of shape {data.shape} and type {data.dtype} does not fit {expected} of int16")
     data = np.ascontiguousarray(data)
+    if max(grid.height_px, grid.width_px) <= SINGLE_BLOCK_MAX_PX:
+        # no statistics: readers find them in less time than they take to write and to parse
+        text = _metadata_text(bands, metadata, ())
+        return _assemble([_Image(data.shape, *deflate_blocks(data), tiled=False)], grid, text)
     statistics = np.empty((len(bands), len(_STATISTICS)))
     _describe(data, statistics)
-    if max(grid.height_px, grid.width_px) <= SINGLE_BLOCK_MAX_PX:
-        images = [_Image(data.shape, *deflate_blocks(data), tiled=False)]
-    else:
-        images = [_tiled_image(level) for level in _pyramid(data)]
-    return _assemble(images, grid, _metadata_text(bands, tuple(metadata.items()), statistics))
+    images = [_tiled_image(level) for level in _pyramid(data)]
+    return _assemble(images, grid, _metadata_text(bands, metadata, statistics.tolist()))
 
 
 @kernel
@@ -141,7 +142,8 @@ def _pyramid(data: Pixels) -> Iterator[Pixels]:
 def _assemble(images: Sequence[_Image], grid: PixelGrid, text: bytes) -> bytes:
     """Lay the directories out first, then the blocks from the last image to the first."""
     bands = images[0].shape[0]
-    text += b"\0" * (len(text) & 1)  # of the directory, not of the value: all begin at even places
+    text_size = len(text)
+    text += b"\0" * (text_size & 1)  # of the directory, not of the value: all begin at even places
     layouts: list[_Layout] = []
     starts: list[int] = []
     position = _HEADER_SIZE
@@ -159,7 +161,7 @@ def _assemble(images: Sequence[_Image], grid: PixelGrid, text: bytes) -> bytes:
         directory = layouts[level].fill(image, firsts[level], following)
         parts.append(directory)
         if level == 0:
-            layouts[0].fill_described(directory, grid, len(text))
+            layouts[0].fill_described(directory, grid, text_size)
             parts.append(text)
     parts.extend(image.content for image in reversed(images))
     return b"".join(parts)
@@ -261,13 +263,14 @@ def _constant_entries(bands: int) -> tuple[Entry, ...]:
 
 
 def _metadata_text(
-    bands: tuple[RasterBand, ...], items: tuple[tuple[str, str], ...], statistics: npt.NDArray[np.float64]
+    bands: tuple[RasterBand, ...], items: Mapping[str, str], statistics: Sequence[Sequence[float]]
 ) -> bytes:
     """Return GDAL's metadata document, zero-terminated; statistics are of stored integers, as GDAL keeps them."""
-    head = "".join([f'<Item name="{name}">{_text(value)}</Item>\n' for name, value in items])
-    rows = statistics.tolist()
-    template = _template(bands, tuple([row[-1] > 0.0 for row in rows]))
-    return (template % (head, *[value for row in rows if row[-1] > 0.0 for value in row])).encode()
+    head = "".join([f'<Item name="{name}">{_text(value)}</Item>\n' for name, value in items.items()])
+    # nothing can be said of a band without a valid pixel
+    described = tuple([row[-1] > 0.0 for row in statistics]) or (False,) * len(bands)
+    values = [value for row in statistics if row[-1] > 0.0 for value in row]
+    return (_template(bands, described) % (head, *values)).encode()
 
 
 def _text(value: str) -> str:
@@ -279,7 +282,7 @@ def _text(value: str) -> str:
 
 @lru_cache(maxsize=256)
 def _template(bands: tuple[RasterBand, ...], described: tuple[bool, ...]) -> str:
-    """Return the document with places for its other items and the statistics of the bands that have a valid pixel."""
+    """Return the document with places for its other items and the statistics of the described bands."""
     parts = ["<GDALMetadata>\n%s"]
     for sample, (band, known) in enumerate(zip(bands, described, strict=True)):
         about = (
@@ -288,7 +291,7 @@ def _template(bands: tuple[RasterBand, ...], described: tuple[bool, ...]) -> str
             f'<Item name="SCALE" sample="{sample}" role="scale">{band.scale!r}</Item>\n'
         )
         parts.append(about.replace("%", "%%"))
-        if known:  # nothing can be said of a band without a valid pixel
+        if known:
             parts += [
                 f'<Item name="STATISTICS_{name}" sample="{sample}">{form}</Item>\n'
                 for name, form in _STATISTICS.items()
