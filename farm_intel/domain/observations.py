@@ -60,9 +60,12 @@ class ObservationKey:
     solar_day: date
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ZonalStatistics:
-    """Statistics of an index over a farm's counted pixels; unitless."""
+    """Statistics of an index over a farm's counted pixels; unitless; a value that nobody changes.
+
+    Not frozen: a frozen one takes three times as long to make, and there is one for every cell.
+    """
 
     mean: float
     median: float

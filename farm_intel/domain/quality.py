@@ -15,6 +15,9 @@ from farm_intel.domain.products import PixelReason
 CLOUD_REASONS = (PixelReason.CLOUD, PixelReason.NEAR_CLOUD)
 OBSCURED_REASONS = (PixelReason.CLOUD, PixelReason.NEAR_CLOUD, PixelReason.SHADOW, PixelReason.SNOW)
 
+_EARNED = (Flag.MIXED_PIXELS, Flag.PARTIAL_COVERAGE, Flag.PARTLY_CLOUDY)
+"""Flags that the pixels of a cell earn it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityRule:
@@ -54,44 +57,28 @@ def judge(batch: FarmDayBatch, rule: QualityRule) -> Judgement:
     covered = 1.0 - fractions[:, :, PixelReason.NODATA]
     enough = (batch.used_area_px >= rule.min_used_area_px) & (valid >= rule.min_valid_fraction)
     enough &= np.isfinite(batch.statistics[:, :, 0])
-    partial = (covered < rule.partial_coverage_below).tolist()
-    clouded = (obscured > rule.cloudy_flag_above).tolist()
-    uncovered = ((covered <= 0.0) & covered.any(axis=1)[:, None]).tolist()
-    mixed = batch.mixed.tolist()
-    # lists, because asking an array for one number at a time costs more than judging it
-    enoughs, valids, obscureds, covereds, areas = (
-        array.tolist() for array in (enough, valid, obscured, covered, batch.used_area_px)
-    )
-    statuses: list[list[ObservationStatus]] = []
-    reasons: list[list[str]] = []
-    flags: list[list[tuple[Flag, ...]]] = []
-    for f, verdict in enumerate(batch.verdicts):
-        row: list[tuple[ObservationStatus, str]] = [
-            (verdict.status, verdict.reason)
-            if verdict is not None
-            else (ObservationStatus.REJECTED, "no scene of the day offers every band this index needs")
-            if uncovered[f][i]
-            else _judge_cell(enoughs[f][i], valids[f][i], obscureds[f][i], covereds[f][i], areas[f][i], rule)
-            for i in range(len(batch.indices))
-        ]
-        statuses.append([status for status, _ in row])
-        reasons.append([reason for _, reason in row])
-        flags.append(
-            [
-                _flags(
-                    batch.flags[f],
-                    mixed=mixed[f][i],
-                    partial=partial[f][i],
-                    clouded=clouded[f][i],
-                    observed=status is ObservationStatus.OBSERVED,
-                )
-                for i, (status, _) in enumerate(row)
-            ],
-        )
-    if any(batch.verdicts):
-        has_verdict = np.array([verdict is not None for verdict in batch.verdicts])
+    uncovered = (covered <= 0.0) & covered.any(axis=1)[:, None]
+    decided = np.array([verdict is not None for verdict in batch.verdicts], np.bool_)
+    observed = enough & ~uncovered & ~decided[:, None]
+    statuses = [[ObservationStatus.OBSERVED] * len(batch.indices) for _ in batch.farm_ids]
+    reasons = [[""] * len(batch.indices) for _ in batch.farm_ids]
+    # one by one only those that need words: nearly every cell of a clear day is observed
+    for f, i in np.argwhere(~observed).tolist():
+        verdict = batch.verdicts[f]
+        if verdict is not None:
+            statuses[f][i], reasons[f][i] = verdict.status, verdict.reason
+        elif uncovered[f, i]:
+            statuses[f][i] = ObservationStatus.REJECTED
+            reasons[f][i] = "no scene of the day offers every band this index needs"
+        else:
+            shares = (float(valid[f, i]), float(obscured[f, i]), float(covered[f, i]))
+            statuses[f][i], reasons[f][i] = _why_not(*shares, float(batch.used_area_px[f, i]), rule)
+    codes = 1 * (batch.mixed & observed) + 2 * (covered < rule.partial_coverage_below)
+    codes += 4 * ((obscured > rule.cloudy_flag_above) & observed)
+    flags = [[_flags(own, code) for code in row] for own, row in zip(batch.flags, codes.tolist(), strict=True)]
+    if decided.any():
         valid, cloud, covered = valid.copy(), cloud.copy(), covered.copy()
-        valid[has_verdict] = cloud[has_verdict] = covered[has_verdict] = 0.0
+        valid[decided] = cloud[decided] = covered[decided] = 0.0
     return Judgement(
         statuses=statuses,
         reasons=reasons,
@@ -102,16 +89,10 @@ def judge(batch: FarmDayBatch, rule: QualityRule) -> Judgement:
     )
 
 
-def _judge_cell(
-    enough: bool,  # noqa: FBT001 - one of six measured facts, always passed by position
-    valid: float,
-    obscured: float,
-    covered: float,
-    used_area_px: float,
-    rule: QualityRule,
+def _why_not(
+    valid: float, obscured: float, covered: float, used_area_px: float, rule: QualityRule
 ) -> tuple[ObservationStatus, str]:
-    if enough:
-        return ObservationStatus.OBSERVED, ""
+    """Return status and reason of a cell without a number."""
     if covered <= 0.0:
         return ObservationStatus.OUTSIDE_FOOTPRINT, "the scene has no data over the farm"
     if obscured > 0.0 and obscured >= 0.5 * (covered - valid):
@@ -131,14 +112,6 @@ def _judge_cell(
 
 
 @lru_cache(maxsize=4096)
-def _flags(
-    scene_flags: frozenset[Flag], *, mixed: bool, partial: bool, clouded: bool, observed: bool
-) -> tuple[Flag, ...]:
-    flags = set(scene_flags)
-    if mixed and observed:
-        flags.add(Flag.MIXED_PIXELS)
-    if partial:
-        flags.add(Flag.PARTIAL_COVERAGE)
-    if clouded and observed:
-        flags.add(Flag.PARTLY_CLOUDY)
-    return tuple(sorted(flags))
+def _flags(scene_flags: frozenset[Flag], code: int) -> tuple[Flag, ...]:
+    """Return the scene's flags with those the cell earned, bit k of the code for the k-th of _EARNED."""
+    return tuple(sorted(scene_flags.union(flag for bit, flag in enumerate(_EARNED) if code >> bit & 1)))

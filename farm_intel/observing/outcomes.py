@@ -26,36 +26,37 @@ def computed_outcomes(
     used = batch.used_pixel_count.tolist()
     valid, cloud = judgement.valid_fraction.tolist(), judgement.cloud_fraction.tolist()
     covered = judgement.covered_fraction.tolist()
+    provider, collection, day = publication.provider, publication.collection, batch.solar_day
     for f, farm_id in enumerate(batch.farm_ids):
         verdict = batch.verdicts[f]
         if verdict is not None and verdict.transient:
-            failures.update((f"{batch.solar_day}|{farm_id}|{slug}", verdict.reason) for slug in batch.indices)
+            failures.update((f"{day}|{farm_id}|{slug}", verdict.reason) for slug in batch.indices)
             continue
         raster_path = receipt.raster_paths[f]
-        for i, slug in enumerate(batch.indices):
-            status = judgement.statuses[f][i]
-            statistics = _statistics(numbers[f][i]) if status is ObservationStatus.OBSERVED else None
+        scene_ids, radiometry = batch.scene_ids[f], batch.radiometry[f]
+        cells = zip(
+            batch.indices, judgement.statuses[f], judgement.reasons[f], numbers[f], valid[f], cloud[f], covered[f],
+            used[f], n_effective[f], judgement.flags[f], publication.fingerprints[f], strict=True,
+        )  # fmt: skip
+        for i, (slug, status, reason, row, clear, clouded, seen, count, effective, flags, inputs) in enumerate(cells):
+            statistics = _statistics(row) if status is ObservationStatus.OBSERVED else None
             yield CellOutcome(
                 key=ObservationKey(
-                    farm_id=farm_id,
-                    index=slug,
-                    provider=publication.provider,
-                    collection=publication.collection,
-                    solar_day=batch.solar_day,
+                    farm_id=farm_id, index=slug, provider=provider, collection=collection, solar_day=day
                 ),
                 status=status,
-                reason=judgement.reasons[f][i],
+                reason=reason,
                 statistics=statistics,
-                valid_pixel_fraction=valid[f][i],
-                cloud_fraction=cloud[f][i],
-                covered_fraction=covered[f][i],
-                used_pixel_count=used[f][i],
-                n_effective=n_effective[f][i],
-                standard_error=statistics.std / sqrt(n_effective[f][i]) if statistics else None,
-                flags=judgement.flags[f][i],
-                scene_ids=batch.scene_ids[f],
-                radiometry=batch.radiometry[f],
-                fingerprint=publication.fingerprints[f][i],
+                valid_pixel_fraction=clear,
+                cloud_fraction=clouded,
+                covered_fraction=seen,
+                used_pixel_count=count,
+                n_effective=effective,
+                standard_error=statistics.std / sqrt(effective) if statistics else None,
+                flags=flags,
+                scene_ids=scene_ids,
+                radiometry=radiometry,
+                fingerprint=inputs,
                 raster_path=raster_path,
                 raster_band=i + 1 if raster_path else None,
                 recomputed=True,

@@ -19,6 +19,7 @@ from farm_intel.domain.products import CollectionProfile
 from farm_intel.domain.publication import Publication
 from farm_intel.domain.quality import QualityRule, judge
 from farm_intel.domain.scenes import Scene
+from farm_intel.engine.memory import collecting_new_objects
 from farm_intel.observing.estimating import explain_plan
 from farm_intel.observing.model import CellOutcome, Explanation, ObserveRequest
 from farm_intel.observing.outcomes import computed_outcomes, stored_outcome
@@ -151,6 +152,10 @@ class ObservingService:
             CellsFailedError: at the end, naming the cells whose scenes could not be read for now.
 
         """
+        with collecting_new_objects():
+            yield from self._observed(request, run_id, progress)
+
+    def _observed(self, request: ObserveRequest, run_id: str, progress: Progress | None) -> Iterator[CellOutcome]:
         plan = self.plan(request)
         self._record_empty_days(plan)
         total = plan.cells
