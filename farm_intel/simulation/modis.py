@@ -8,6 +8,7 @@ real files. The point spread of the real instrument (wider than a pixel) is not 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -54,6 +55,52 @@ SINUSOIDAL_WKT = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModisProduct:
+    """What differs between the two composites."""
+
+    name: str
+    pixel_m: float
+    cells: int
+    window_days: int
+    bands: Mapping[str, str]
+    """Common name -> asset key."""
+    quality_key: str
+    day_key: str
+    lowest_dn: int
+    highest_dn: int
+
+
+SURFACE = ModisProduct(
+    name="MOD09A1",
+    pixel_m=PIXEL_M,
+    cells=CELLS,
+    window_days=WINDOW_DAYS,
+    bands=BANDS,
+    quality_key="sur_refl_state_500m",
+    day_key="sur_refl_day_of_year",
+    lowest_dn=-100,
+    highest_dn=16_000,
+)
+VEGETATION = ModisProduct(
+    name="MOD13Q1",
+    pixel_m=PIXEL_M / 2,
+    cells=CELLS // 2,
+    window_days=16,
+    bands={
+        "red": "250m_16_days_red_reflectance",
+        "nir08": "250m_16_days_NIR_reflectance",
+        "blue": "250m_16_days_blue_reflectance",
+        "swir22": "250m_16_days_MIR_reflectance",
+    },
+    quality_key="250m_16_days_pixel_reliability",
+    day_key="250m_16_days_composite_day_of_the_year",
+    lowest_dn=0,
+    highest_dn=10_000,
+)
+"""Of the vegetation index product only what an index is computed from is written: reflectance, reliability, day."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModisScene:
     """One composite."""
 
@@ -76,10 +123,11 @@ class ModisArrays:
 
     bands: dict[str, npt.NDArray[np.int16]]
     state: npt.NDArray[np.uint16]
+    """State flags; see `reliability` for the vegetation index product."""
     day_of_year: npt.NDArray[np.uint16]
 
 
-def modis_scenes(world: FarmWorld) -> tuple[ModisScene, ...]:
+def modis_scenes(world: FarmWorld, product: ModisProduct = SURFACE) -> tuple[ModisScene, ...]:
     """Return every composite whose window begins within the world's time."""
     west, north = _corner(world)
     horizontal, vertical = math.floor(west / TILE_M) + 18, 9 - math.ceil(north / TILE_M)
@@ -87,12 +135,12 @@ def modis_scenes(world: FarmWorld) -> tuple[ModisScene, ...]:
     for after in range(world.options.days):
         first = world.options.start + timedelta(days=after)
         number = first.timetuple().tm_yday
-        if (number - 1) % WINDOW_DAYS:
+        if (number - 1) % product.window_days:
             continue
-        last = min(first + timedelta(days=WINDOW_DAYS - 1), date(first.year, 12, 31))
+        last = min(first + timedelta(days=product.window_days - 1), date(first.year, 12, 31))
         scenes.append(
             ModisScene(
-                scene_id=f"MOD09A1.A{first.year}{number:03d}.h{horizontal:02d}v{vertical:02d}.061",
+                scene_id=f"{product.name}.A{first.year}{number:03d}.h{horizontal:02d}v{vertical:02d}.061",
                 first=first,
                 last=last,
                 horizontal=horizontal,
@@ -112,15 +160,15 @@ def _corner(world: FarmWorld) -> tuple[float, float]:
     return math.floor(extent.west_m / PIXEL_M) * PIXEL_M, math.ceil(extent.north_m / PIXEL_M) * PIXEL_M
 
 
-def modis_grid(world: FarmWorld) -> PixelGrid:
+def modis_grid(world: FarmWorld, product: ModisProduct = SURFACE) -> PixelGrid:
     """Return the part of the global sinusoidal grid that covers the world."""
     west, north = _corner(world)
     extent = extent_in(world, SINUSOIDAL_WKT, PIXEL_M)
     return PixelGrid(
         crs=SINUSOIDAL_WKT,
-        width_px=math.ceil((extent.east_m - west) / PIXEL_M),
-        height_px=math.ceil((north - extent.south_m) / PIXEL_M),
-        pixel_m=PIXEL_M,
+        width_px=math.ceil((extent.east_m - west) / product.pixel_m),
+        height_px=math.ceil((north - extent.south_m) / product.pixel_m),
+        pixel_m=product.pixel_m,
         west_m=west,
         north_m=north,
     )
@@ -129,10 +177,11 @@ def modis_grid(world: FarmWorld) -> PixelGrid:
 class ModisGround:
     """Renders the world's composites; the ground is prepared once."""
 
-    def __init__(self, world: FarmWorld) -> None:
+    def __init__(self, world: FarmWorld, product: ModisProduct = SURFACE) -> None:
         self.world = world
-        self.grid = modis_grid(world)
-        self._ground = GridGround(world, self.grid, CELLS)
+        self.product = product
+        self.grid = modis_grid(world, product)
+        self._ground = GridGround(world, self.grid, product.cells)
 
     def render(self, scene: ModisScene) -> ModisArrays:
         """Return the composite's arrays, each (height, width).
@@ -142,7 +191,7 @@ class ModisGround:
         """
         shape = self._ground.water.shape
         best = np.full(shape, np.inf)
-        bands = {name: np.full(shape, FILL, np.int16) for name in BANDS}
+        bands = {name: np.full(shape, FILL, np.int16) for name in self.product.bands}
         state, day_of_year = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
         for day in scene.days:
             view = self._ground.sky(day)
@@ -153,7 +202,7 @@ class ModisGround:
             best[taken] = score[taken]
             day_of_year[taken] = day.timetuple().tm_yday
             state[taken] = self._state(view)[taken]
-            for name in BANDS:
+            for name in self.product.bands:
                 bands[name][taken] = self._numbers(scene, view, name)[taken]
         return ModisArrays(bands=bands, state=state, day_of_year=day_of_year)
 
@@ -179,4 +228,13 @@ class ModisGround:
         rho = self._ground.reflectance(view, band)
         key = hash_key(self.world.options.seed, scene.scene_id, view.day, band)
         add_noise(rho, key, self.world.options.noise)
-        return np.clip(np.rint(rho.astype(np.float64) * 10_000), -100, 16_000).astype(np.int16)
+        numbers = np.rint(rho.astype(np.float64) * 10_000)
+        return np.clip(numbers, self.product.lowest_dn, self.product.highest_dn).astype(np.int16)
+
+
+def reliability(state: npt.NDArray[np.uint16]) -> npt.NDArray[np.int8]:
+    """Return the vegetation index product's pixel reliability for state flags: 0 good, 1 marginal, 2 snow, 3 cloudy."""
+    flags = state.astype(np.int32)
+    cloudy = np.isin(flags & 0b11, (1, 2)) | ((flags >> 8 & 0b11) > 1) | ((flags & (1 << 2)) != 0)
+    near, snow = (flags & (1 << 13)) != 0, (flags & (1 << 12)) != 0
+    return np.where(cloudy, 3, np.where(snow, 2, np.where(near, 1, 0))).astype(np.int8)

@@ -28,11 +28,13 @@ from farm_intel.simulation import hls, landsat, modis
 from farm_intel.simulation.world import FarmWorld, lonlat_boundary
 
 Json = dict[str, Any]
-SENTINEL_2, LANDSAT, MODIS, HLS_L30, HLS_S30 = "sentinel-2", "landsat", "modis", "hls-l30", "hls-s30"
+SENTINEL_2, LANDSAT, MODIS, MODIS_VI = "sentinel-2", "landsat", "modis", "modis-vi"
+HLS_L30, HLS_S30 = "hls-l30", "hls-s30"
 COLLECTIONS: Mapping[str, str] = {
     SENTINEL_2: "sentinel-2-l2a",
     LANDSAT: "landsat-c2-l2",
     MODIS: "modis-09A1-061",
+    MODIS_VI: "modis-13Q1-061",
     HLS_L30: "hls2-l30",
     HLS_S30: "hls2-s30",
 }
@@ -60,14 +62,14 @@ def write_sensor(world: FarmWorld, folder: Path, sensor: str) -> None:
     Args:
         world: the world.
         folder: becomes the collection's folder.
-        sensor: `landsat`, `modis`, `hls-l30` or `hls-s30`.
+        sensor: `landsat`, `modis`, `modis-vi`, `hls-l30` or `hls-s30`.
 
     """
     folder.mkdir(parents=True)
     if sensor == LANDSAT:
         items = _write_landsat(world, folder)
-    elif sensor == MODIS:
-        items = _write_modis(world, folder)
+    elif sensor in {MODIS, MODIS_VI}:
+        items = _write_modis(world, folder, modis.SURFACE if sensor == MODIS else modis.VEGETATION)
     else:
         items = _write_hls(world, folder, COLLECTIONS[sensor])
     _dump(folder / "collection.json", _collection(COLLECTIONS[sensor], items))
@@ -93,24 +95,25 @@ def _write_landsat(world: FarmWorld, folder: Path) -> list[Json]:
         return list(pool.map(write, landsat.landsat_scenes(world)))
 
 
-def _write_modis(world: FarmWorld, folder: Path) -> list[Json]:
-    ground = modis.ModisGround(world)
+def _write_modis(world: FarmWorld, folder: Path, product: modis.ModisProduct) -> list[Json]:
+    ground = modis.ModisGround(world, product)
 
     def write(scene: modis.ModisScene) -> Json:
         arrays = ground.render(scene)
         home = folder / scene.scene_id
         home.mkdir()
-        for name, band in modis.BANDS.items():
+        for name, band in product.bands.items():
             # The producer's own fill is not in the files' tags, as the items do not declare it either.
             write_cog(home / f"{scene.scene_id}_{band}.tif", arrays.bands[name], ground.grid, nodata=None)
-        write_cog(home / f"{scene.scene_id}_sur_refl_state_500m.tif", arrays.state, ground.grid, nodata=None)
-        write_cog(home / f"{scene.scene_id}_sur_refl_day_of_year.tif", arrays.day_of_year, ground.grid, nodata=None)
-        item = modis_item(ground.grid, scene)
+        state = arrays.state if product is modis.SURFACE else modis.reliability(arrays.state)
+        write_cog(home / f"{scene.scene_id}_{product.quality_key}.tif", state, ground.grid, nodata=None)
+        write_cog(home / f"{scene.scene_id}_{product.day_key}.tif", arrays.day_of_year, ground.grid, nodata=None)
+        item = modis_item(ground.grid, scene, product)
         _dump(home / f"{scene.scene_id}.json", item)
         return item
 
     with ThreadPoolExecutor(_WORKERS) as pool:
-        return list(pool.map(write, modis.modis_scenes(world)))
+        return list(pool.map(write, modis.modis_scenes(world, product)))
 
 
 def _write_hls(world: FarmWorld, folder: Path, collection: str) -> list[Json]:
@@ -197,17 +200,18 @@ def landsat_item(grid: PixelGrid, scene: landsat.LandsatScene, cloud_percent: fl
     return _item(scene.scene_id, COLLECTIONS[LANDSAT], outline, properties, assets, _LANDSAT_EXTENSIONS)
 
 
-def modis_item(grid: PixelGrid, scene: modis.ModisScene) -> Json:
+def modis_item(grid: PixelGrid, scene: modis.ModisScene, product: modis.ModisProduct) -> Json:
     """Return a composite's STAC item in the Planetary Computer's shape: no datetime, no EPSG code, no nodata."""
     west, south, east, north = grid.bounds
     to_lonlat = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True)
     corners = [(west, south), (east, south), (east, north), (west, north)]
     outline = shapely.Polygon([to_lonlat.transform(x, y) for x, y in corners])
     assets = {}
-    for band in (*modis.BANDS.values(), "sur_refl_state_500m", "sur_refl_day_of_year"):
-        data_type = "int16" if band in modis.BANDS.values() else "uint16"
+    quality_type = "uint16" if product is modis.SURFACE else "int8"
+    kinds = {**dict.fromkeys(product.bands.values(), "int16"), product.quality_key: quality_type}
+    for band, data_type in {**kinds, product.day_key: "uint16"}.items():
         scale = {"scale": 0.0001} if data_type == "int16" else {}
-        raster = {"data_type": data_type, "spatial_resolution": 500, **scale}
+        raster = {"data_type": data_type, "spatial_resolution": round(product.pixel_m / 463 * 500), **scale}
         assets[band] = {**_asset(f"{scene.scene_id}_{band}.tif"), "raster:bands": [raster]}
     made = f"{scene.last + timedelta(days=3):%Y-%m-%d}T04:35:14Z"
     properties = {
@@ -225,7 +229,8 @@ def modis_item(grid: PixelGrid, scene: modis.ModisScene) -> Json:
         "proj:wkt2": grid.crs,
         **_projection(grid),
     }
-    return _item(scene.scene_id, COLLECTIONS[MODIS], outline, properties, assets, _MODIS_EXTENSIONS)
+    collection = COLLECTIONS[MODIS if product is modis.SURFACE else MODIS_VI]
+    return _item(scene.scene_id, collection, outline, properties, assets, _MODIS_EXTENSIONS)
 
 
 def _item(

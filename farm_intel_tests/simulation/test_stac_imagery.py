@@ -40,7 +40,7 @@ def world() -> FarmWorld:
 
 @pytest.fixture(scope="module")
 def files(world: FarmWorld, tmp_path_factory: pytest.TempPathFactory) -> WorldFiles:
-    sensors = ("sentinel-2", "landsat", "modis", "hls-l30", "hls-s30")
+    sensors = ("sentinel-2", "landsat", "modis", "modis-vi", "hls-l30", "hls-s30")
     return write_world(world, tmp_path_factory.mktemp("imagery") / "world", sensors=sensors)
 
 
@@ -98,7 +98,7 @@ def same(first: dict[tuple[date, str], Cell], second: dict[tuple[date, str], Cel
     assert np.array_equal(means[0], means[1], equal_nan=True)
 
 
-@pytest.mark.parametrize("collection", ["landsat-c2-l2", "modis-09A1-061", "hls2-l30", "hls2-s30"])
+@pytest.mark.parametrize("collection", ["landsat-c2-l2", "modis-09A1-061", "modis-13Q1-061", "hls2-l30", "hls2-s30"])
 def test_signed_blobs_give_the_numbers_of_the_files(
     world: FarmWorld, files: WorldFiles, planetary: Running, collection: str
 ) -> None:

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from farm_intel.domain.errors import UnknownNameError
-from farm_intel.simulation.sensors import COLLECTIONS, HLS_L30, HLS_S30, LANDSAT, MODIS, SENTINEL_2
+from farm_intel.simulation.sensors import COLLECTIONS, HLS_L30, HLS_S30, LANDSAT, MODIS, MODIS_VI, SENTINEL_2
 from farm_intel.simulation.spectra import BANDS
 
 Json = dict[str, Any]
 EARTH_SEARCH, PLANETARY_COMPUTER, CDSE, USGS = "earth-search", "planetary-computer", "cdse", "usgs"
 SERVED: Mapping[str, tuple[str, ...]] = {
     EARTH_SEARCH: (SENTINEL_2, LANDSAT),
-    PLANETARY_COMPUTER: (SENTINEL_2, LANDSAT, MODIS, HLS_L30, HLS_S30),
+    PLANETARY_COMPUTER: (SENTINEL_2, LANDSAT, MODIS, MODIS_VI, HLS_L30, HLS_S30),
     CDSE: (SENTINEL_2,),
     USGS: (LANDSAT,),
 }
@@ -32,6 +32,7 @@ BLOB_CONTAINERS: Mapping[str, str] = {
     SENTINEL_2: "sentinel2l2a01/sentinel2-l2",
     LANDSAT: "landsateuwest/landsat-c2",
     MODIS: "modiseuwest/modis-061-cogs",
+    MODIS_VI: "modiseuwest/modis-061-cogs",
     HLS_L30: "hlssa/hls2",
     HLS_S30: "hlssa/hls2",
 }
