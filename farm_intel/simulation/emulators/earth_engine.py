@@ -91,7 +91,8 @@ class EarthEngineEmulator:
         token = f"ya29.{uuid.uuid4().hex}"
         with self._lock:
             self._tokens.add(token)
-        return JSONResponse({"access_token": token, "expires_in": _TOKEN_S, "token_type": "Bearer"})
+        kind = "Bearer"
+        return JSONResponse({"access_token": token, "expires_in": _TOKEN_S, "token_type": kind})
 
     async def _discovery(self, request: Request) -> Response:
         text = _wheel_file("cloud_api_discovery_document.json")

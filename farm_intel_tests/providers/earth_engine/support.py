@@ -114,6 +114,12 @@ class Results:
         batch, place = self.places[cell]
         return getattr(batch, name)[place]
 
+    def without(self, farms: set[str]) -> Results:
+        """Return the results of the other farms."""
+        other = Results(self.batches)
+        other.places = {cell: place for cell, place in self.places.items() if cell[1] not in farms}
+        return other
+
     def observed(self) -> set[Cell]:
         return {
             cell

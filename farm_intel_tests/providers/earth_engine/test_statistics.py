@@ -26,42 +26,51 @@ SLUGS = ("ndvi", "evi", "savi", "ndmi")
 MEAN, MEDIAN, STD = 0, 1, 2
 
 
+@pytest.fixture(scope="module")
+def season(whole_rig: Rig) -> tuple[Results, Results]:
+    """Pixels and tables of six days: clear, haze, swath edge, overcast, snow, and clouds."""
+    whole_rig.session.initialise()
+    wanted = {whole_rig.world.acquisition_days[number] for number in (0, 2, 4, 6, 7, 8)}
+    days = [day for day in whole_rig.days(min(wanted), max(wanted)) if day.solar_day in wanted]
+    assert len(days) == 6
+    pixels = whole_rig.run(whole_rig.engine(), days, SLUGS)
+    return pixels, whole_rig.run(whole_rig.statistics(), days, SLUGS)
+
+
 def agreement(pixels: Results, table: Results) -> tuple[int, float, float]:
     """Return how many numbers are compared, the largest difference of means, and of spreads over pure pixels."""
     means, spreads = [], []
     for cell in pixels.observed() & table.observed():
         a, b = pixels.of(cell, "statistics"), table.of(cell, "statistics")
-        means.extend(np.abs(a[:, MEAN] - b[:, MEAN]).tolist())
+        # coverage has 255 steps here: where less than a tenth of a pixel is clear, one step moves the mean
+        enough = pixels.of(cell, "used_area_px") >= 0.1
+        means.extend(np.abs(a[enough, MEAN] - b[enough, MEAN]).tolist())
         pure = ~pixels.of(cell, "mixed")
         spreads.extend(np.abs(a[pure, STD] - b[pure, STD]).tolist())
     return len(means), max(means), max(spreads, default=0.0)
 
 
-def test_tables_agree_with_pixels_on_clear_and_cloudy_days(rig: Rig) -> None:
-    days = rig.days(rig.world.acquisition_days[0], rig.world.acquisition_days[-1])
-
-    pixels, table = rig.run(rig.engine(), days, SLUGS), rig.run(rig.statistics(), days, SLUGS)
+def test_tables_agree_with_pixels_on_clear_and_cloudy_days(season: tuple[Results, Results]) -> None:
+    pixels, table = season
 
     assert set(pixels.places) == set(table.places)
     assert table.count == len(table.places), "every farm and day exactly once"
     assert pixels.observed() == table.observed()
     compared, mean, spread = agreement(pixels, table)
-    assert compared > 300
+    assert compared > 200
     assert mean < 0.003
     assert spread < 0.0005
 
 
-def test_counts_reasons_and_the_purity_ladder_agree_with_pixels(rig: Rig) -> None:
-    days = rig.days(rig.world.acquisition_days[0], rig.world.acquisition_days[-1])
-
-    pixels, table = rig.run(rig.engine(), days, ("ndvi", "ndmi")), rig.run(rig.statistics(), days, ("ndvi", "ndmi"))
+def test_counts_reasons_and_the_purity_ladder_agree_with_pixels(season: tuple[Results, Results]) -> None:
+    pixels, table = season
 
     for cell in pixels.places:
         if pixels.of(cell, "verdicts") is not None:
             continue
         np.testing.assert_array_equal(table.of(cell, "pixel_count"), pixels.of(cell, "pixel_count"))
         np.testing.assert_allclose(table.of(cell, "reason_fractions"), pixels.of(cell, "reason_fractions"), atol=0.01)
-        assert table.of(cell, "reason_fractions").sum(axis=1) == pytest.approx([1.0, 1.0])
+        assert table.of(cell, "reason_fractions").sum(axis=1) == pytest.approx([1.0] * len(SLUGS))
         pure = ~pixels.of(cell, "mixed") & (pixels.of(cell, "used_pixel_count") > 0)
         pure &= pixels.of(cell, "used_pixel_count") < pixels.of(cell, "valid_pixel_count")
         np.testing.assert_array_equal(
@@ -90,17 +99,22 @@ def test_pure_fields_are_within_five_thousandths_of_the_truth(rig: Rig) -> None:
 
 @pytest.mark.parametrize("collection", [LANDSAT, MODIS])
 def test_landsat_and_modis_tables_agree_with_their_pixels(rig: Rig, collection: str) -> None:
-    start = landsat_scenes(rig.world)[0].day
+    # the day with a saturated spot, which only the second mask band of Landsat tells
+    start = landsat_scenes(rig.world)[SATURATED_AT].day
     days = rig.days(start, start, collection)
 
     pixels = rig.run(rig.engine(collection), days, ("ndvi", "ndmi"), collection)
     table = rig.run(rig.statistics(), days, ("ndvi", "ndmi"), collection)
 
-    tiny = {farm.farm_id for farm in rig.farms if farm.area_ha < 0.2}
+    # what covers less than a twentieth of a pixel may not be counted at all there
+    pixel_ha = profile("earth-engine", collection).gsd_m ** 2 / 10_000
+    tiny = {farm.farm_id for farm in rig.farms if farm.area_ha < pixel_ha / 20}
     assert {cell for cell in pixels.observed() ^ table.observed() if cell[1] not in tiny} == set()
-    compared, mean, _ = agreement(pixels, table)
-    assert compared >= 10
+    compared, mean, _ = agreement(pixels.without(tiny), table)
+    assert compared >= 2
     assert mean < 0.003
+    for cell in pixels.without(tiny).observed() & table.observed():
+        np.testing.assert_allclose(table.of(cell, "reason_fractions"), pixels.of(cell, "reason_fractions"), atol=0.02)
 
 
 def test_saturated_pixels_do_not_count(rig: Rig) -> None:
