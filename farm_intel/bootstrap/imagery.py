@@ -240,7 +240,7 @@ class Imagery(Mapping[str, "ImageryProvider"]):
         """Return an engine over files that a STAC catalogue points to."""
         from farm_intel.providers.blocks.auto import block_readers
         from farm_intel.providers.blocks.options import ReaderOptions, S3Options
-        from farm_intel.providers.collections import S3_ENDPOINTS
+        from farm_intel.providers.collections import REQUESTER_PAYS, S3_ENDPOINTS
         from farm_intel.resilience.retry import RetryPolicy
 
         settings = self._container.settings
@@ -253,7 +253,7 @@ class Imagery(Mapping[str, "ImageryProvider"]):
                 sign=catalog.sign,
                 s3=S3Options(
                     endpoint_url=S3_ENDPOINTS.get(source.profile.dialect, ""),
-                    requester_pays=source.row.requester_pays,
+                    requester_pays=source.profile.dialect in REQUESTER_PAYS,
                 ),
                 guard=self._container.guarding.with_policy(
                     RetryPolicy(retries=settings.read_retries, wait_initial_s=0.25, wait_jitter_s=0.25, wait_max_s=20.0)

@@ -13,19 +13,23 @@ import click
 
 from farm_intel.bootstrap import Container, build_container, load_settings
 from farm_intel.cli.backfilling import BackfillSummary, run_backfill
+from farm_intel.cli.comparing import Comparison, compare_providers
+from farm_intel.cli.emulators import FIRST_PORT
 from farm_intel.cli.installing import CONFIG_NAME, demo_home
 from farm_intel.cli.output import emit, format_option, progress_bar, split_list
 from farm_intel.cli.requests import days_between
 from farm_intel.domain.observations import ObservationStatus
-from farm_intel.domain.ports import Progress
 from farm_intel.observing.model import ObserveRequest
-from farm_intel.simulation.catalogue import load_world, write_world
+from farm_intel.simulation.catalogue import WorldFiles, load_world, write_world
+from farm_intel.simulation.emulators.fleet import EARTH_ENGINE, SENTINEL_HUB, emulators
 from farm_intel.simulation.world import FarmWorld, WorldOptions
 
 if TYPE_CHECKING:
     from farm_intel.simulation.state_accuracy import StateReport
 
 DEMO_INDICES = ("ndvi", "ndwi", "ndmi", "evi", "savi")
+DEMO_SENSORS = ("sentinel-2", "landsat")
+DEMO_PROVIDERS = ("stac", "sentinel_hub", "earth_engine", "landsat")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +51,25 @@ def demo(*, indices: tuple[str, ...], days: int) -> None:
     """
     base = build_container(load_settings())
     slugs = tuple(index.slug for index in base.registry.select(indices or DEMO_INDICES))
+    home = demo_home(base)
     with progress_bar("world") as progress:
-        installation = install_world(
-            demo_home(base), WorldOptions(days=days), slugs, index_files=base.settings.index_files, progress=progress
-        )
-    container = installation.container
-    with progress_bar("backfill") as progress:
-        summary = run_backfill(container, whole_world(installation, slugs), progress)
+        world = write_world(FarmWorld(WorldOptions(days=days)), home / "world", progress=progress, sensors=DEMO_SENSORS)
+    with emulators(world.folder, (SENTINEL_HUB, EARTH_ENGINE), first_port=FIRST_PORT) as fleet:
+        settings = {
+            "providers": DEMO_PROVIDERS,
+            "landsat_url": str(world.folder / "landsat-c2-l2"),
+            # the world's sensors share one set of bands: there is nothing to bring to a common scale
+            "harmonise": False,
+            "index_files": base.settings.index_files,
+            **fleet.settings(),
+        }
+        installation = install_world(home, world, slugs, **settings)
+        container = installation.container
+        with progress_bar("backfill") as progress:
+            summary = run_backfill(container, whole_world(installation, slugs), progress)
+        compared = compare_providers(container, installation.days, slugs[0])
     _summarise(installation, slugs, summary)
+    _tell_comparison(container, compared)
     if summary.failures:
         for cell, reason in list(summary.failures.items())[:10]:
             click.echo(f"failed: {cell}: {reason}", err=True)
@@ -76,13 +91,9 @@ def accuracy(*, indices: tuple[str, ...], every_row: bool, output_format: str) -
     base = build_container(load_settings())
     slugs = tuple(index.slug for index in base.registry.select(indices or base.settings.asset_indices))
     with progress_bar("world") as progress:
-        installation = install_world(
-            base.settings.home.absolute() / "accuracy",
-            WorldOptions(),
-            slugs,
-            index_files=base.settings.index_files,
-            progress=progress,
-        )
+        home = base.settings.home.absolute() / "accuracy"
+        world = write_world(FarmWorld(WorldOptions()), home / "world", progress=progress)
+    installation = install_world(home, world, slugs, index_files=base.settings.index_files)
     container = installation.container
     with progress_bar("observe") as progress:
         for _ in container.observing.observe(whole_world(installation, slugs), run_id="accuracy", progress=progress):
@@ -128,31 +139,32 @@ def _is_summary(row: Mapping[str, str]) -> bool:
     return row["dialect"] == "all" or (row["size"] == "all sizes" and row["purity"] == "all")
 
 
-def install_world(
-    home: Path, options: WorldOptions, slugs: tuple[str, ...], *, index_files: tuple[str, ...], progress: Progress
-) -> Installation:
-    """Return an installation in `home` over a simulated world, made on first use and left alone afterwards."""
-    files = write_world(FarmWorld(options), home / "world", progress=progress)
+def install_world(home: Path, files: WorldFiles, slugs: tuple[str, ...], **changes: Any) -> Installation:
+    """Return an installation in `home` over a written world; `changes` are further settings."""
     world = load_world(files.folder)
-    last = options.start + timedelta(days=options.days - 1)
+    start = world.options.start
+    last = start + timedelta(days=world.options.days - 1)
     settings = load_settings(
-        home=home,
-        database_url="",
-        raster_root=None,
-        dagster_home=None,
-        stac_url=str(files.catalog),
-        stac_dialect="earth-search",
-        stac_collection="sentinel-2-l2a",
-        history_start=options.start,
-        history_end=last,
-        asset_indices=slugs,
-        index_files=index_files,
+        **{
+            "home": home,
+            "database_url": "",
+            "raster_root": None,
+            "dagster_home": None,
+            "providers": ("stac",),
+            "stac_url": str(files.catalog),
+            "stac_dialect": "earth-search",
+            "stac_collection": "sentinel-2-l2a",
+            "history_start": start,
+            "history_end": last,
+            "asset_indices": slugs,
+        }
+        | changes
     )
     home.mkdir(parents=True, exist_ok=True)
     (home / CONFIG_NAME).write_text(settings.as_toml())
     container = build_container(settings)
     container.import_farms(container.read_farm_file(files.farms).farms)
-    return Installation(container=container, world=world, days=days_between(options.start, last))
+    return Installation(container=container, world=world, days=days_between(start, last))
 
 
 def whole_world(installation: Installation, slugs: tuple[str, ...]) -> ObserveRequest:
@@ -165,6 +177,19 @@ def whole_world(installation: Installation, slugs: tuple[str, ...]) -> ObserveRe
         farm_ids=tuple(farm.farm_id for farm in container.farms.list()),
         days=installation.days,
     )
+
+
+def _tell_comparison(container: Container, compared: Comparison) -> None:
+    picture = container.settings.home / "providers.png"
+    picture.write_bytes(container.providers_plot(compared.farm_id, compared.slug))
+    numbers = ", ".join(f"{provider} {count}" for provider, count in compared.numbers.items())
+    click.echo(
+        f"\n{compared.slug} of {compared.farm_id} by {len(compared.numbers)} providers, days with a number: {numbers}. "
+        f"On one day, with pixels of one size, they differ by {compared.largest_difference:.1g} at most."
+    )
+    for provider, reason in compared.failures.items():
+        click.echo(f"note: {provider}: {reason}")
+    click.echo(f"  {picture}   all of them in one plot")
 
 
 def _summarise(installation: Installation, slugs: tuple[str, ...], summary: BackfillSummary) -> None:

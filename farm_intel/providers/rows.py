@@ -49,8 +49,6 @@ class ProviderRow:
     requests_per_minute: float | None = None
     concurrency: int = 32
     """Calls at once; files behind a STAC catalogue have the reader's own setting."""
-    requester_pays: bool = False
-    """Its files lie in buckets whose reader pays for the transfer."""
     limits_source: str = ""
     note: str = ""
 
@@ -93,7 +91,6 @@ PROVIDERS: tuple[ProviderRow, ...] = (
             {"planetary-computer": _PLANETARY_COMPUTER, "earth-search": _EARTH_SEARCH, "usgs": _USGS}
         ),
         limits_source="Earth Search and USGS files lie in requester-pays buckets: reading costs the AWS account",
-        requester_pays=True,
         note="30 m: fields from about 1 ha have whole pixels.",
     ),
     _planetary(
