@@ -65,12 +65,12 @@ def measure(job: Job, server: str | None) -> tuple[dict[str, Any], Outcome]:
         "cpu_s": round(cpu, 3),
         "peak_mb": _status_mb("VmHWM"),
         "base_mb": base_mb,
-        "numbers": int(np.isfinite(outcome.means).sum()),
     }
     if server:
         counters = _ask(server, "counters")
         record |= {key: counters[key] for key in ("requests", "bytes_sent", "connections", "max_in_flight")}
-    return record | {"facts": outcome.facts | prepared.afterwards()}, outcome
+    record["facts"] = outcome.facts | prepared.afterwards()
+    return record | {"numbers": int(np.isfinite(outcome.means).sum())}, outcome
 
 
 def main() -> None:

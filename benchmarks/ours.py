@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ from benchmarks.job import INDICES, Floats, Job
 if TYPE_CHECKING:
     from farm_intel.bootstrap import Container
     from farm_intel.domain.batches import FarmDayBatch, FarmShape, SceneDay
-    from farm_intel.observing.model import CellOutcome, ObserveRequest
+    from farm_intel.observing.model import ObserveRequest
 
 _COLLECTION = "sentinel-2-l2a"
 _ALL_BANDS_INDEX = """
@@ -53,7 +55,7 @@ class Prepared:
 
     run: Callable[[], Outcome]
     afterwards: Callable[[], dict[str, Any]] = dict
-    """Facts that take time to find out."""
+    """Facts that take time to find out; called after the clock has stopped, before the outcome is looked at."""
 
 
 def _scene_days(job: Job) -> list[SceneDay]:
@@ -124,16 +126,21 @@ def prepare_engine(job: Job) -> Prepared:
     return Prepared(run)
 
 
-def _container(job: Job, home: Path, base: str | None, farms: Any) -> Container:
-    from farm_intel.bootstrap import Container, load_settings
-
+def _make_home(job: Job, home: Path, base: str | None, dates: int, farms: int | None) -> list[str]:
+    """Make an installation of the first farms, or of all, beside a catalogue; return their ids."""
     home.mkdir()
-    job.data.write_catalogue(home / "items.json", job.case.dates, base)
-    farms.to_parquet(home / "farms.parquet")
-    # the import is another command of another day: its libraries must not count as memory of observing
+    job.data.write_catalogue(home / "items.json", dates, base)
+    chosen = job.lonlat.iloc[:farms]
+    chosen.to_parquet(home / "farms.parquet")
     command = [str(Path(sys.executable).with_name("farm-intel")), "farms", "import", str(home / "farms.parquet")]
     environment = {**os.environ, "FARM_INTEL_HOME": str(home)}
     subprocess.run([*command, "--id-column", "farm_id"], env=environment, check=True, capture_output=True)
+    return list(chosen["farm_id"])
+
+
+def _container(home: Path) -> Container:
+    from farm_intel.bootstrap import Container, load_settings
+
     return Container(load_settings(home=home, stac_url=str(home / "items.json"), stac_collection=_COLLECTION))
 
 
@@ -148,32 +155,34 @@ def prepare_path(job: Job) -> Prepared:
             provider="stac", collection=_COLLECTION, indices=INDICES, farm_ids=tuple(farm_ids), days=days
         )
 
-    rehearsal = _container(job, job.scratch / "rehearsal", None, job.lonlat.iloc[:3])
-    _observe(rehearsal, request(job.lonlat["farm_id"].iloc[:3], DAYS[:1]), lambda _: None)
-    container = _container(job, job.scratch / "home", job.base, job.lonlat)
-    place = {farm_id: k for k, farm_id in enumerate(job.lonlat["farm_id"])}
-    number = {day: k for k, day in enumerate(job.days)}
-    column = {slug: k for k, slug in enumerate(INDICES)}
+    rehearsal, home = job.scratch / "rehearsal", job.scratch / "home"
+    # in processes of their own: what made the farms and imported them must not count as memory of observing
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
+        few = other.submit(_make_home, job, rehearsal, None, 1, 3).result()
+        farm_ids = other.submit(_make_home, job, home, job.base, job.case.dates, None).result()
+    _observe(_container(rehearsal), request(few, DAYS[:1]))
+    container = _container(home)
+    means = job.empty()
 
     def run() -> Outcome:
-        means = job.empty()
-
-        def note(outcome: CellOutcome) -> None:
-            key = outcome.key
-            if outcome.statistics is not None:
-                means[place[key.farm_id], number[key.solar_day], column[key.index]] = outcome.statistics.mean
-
-        facts = _observe(container, request(place, job.days), note)
+        facts = _observe(container, request(farm_ids, job.days))
         return Outcome(means, facts=facts | asdict(container.observing.counters))
 
     def stored() -> dict[str, Any]:
-        files = [path for path in (job.scratch / "home").rglob("*") if path.is_file()]
+        """Fill in the means as the store tells them, which is what the path is for."""
+        place = {farm_id: k for k, farm_id in enumerate(farm_ids)}
+        number = {day: k for k, day in enumerate(job.days)}
+        column = {slug: k for k, slug in enumerate(INDICES)}
+        for row in container.observations.observations():
+            if row.statistics is not None:
+                means[place[row.key.farm_id], number[row.key.solar_day], column[row.key.index]] = row.statistics.mean
+        files = [path for path in home.rglob("*") if path.is_file()]
         return {"stored_files": len(files), "stored_bytes": sum(path.stat().st_size for path in files)}
 
     return Prepared(run, stored)
 
 
-def _observe(container: Container, request: ObserveRequest, note: Callable[[CellOutcome], None]) -> dict[str, Any]:
+def _observe(container: Container, request: ObserveRequest) -> dict[str, Any]:
     """Observe, and count what the storing thread spends inside `publish`."""
     service = container.observing
     store = container.observations
@@ -193,10 +202,7 @@ def _observe(container: Container, request: ObserveRequest, note: Callable[[Cell
             return receipt
 
     service.store = Timed()  # type: ignore[assignment]  # forwards everything else
-    cells = 0
-    for outcome in service.observe(request, run_id="bench"):
-        note(outcome)
-        cells += 1
+    cells = sum(1 for _ in service.observe(request, run_id="bench"))
     return {"cells": cells, "publish_thread_cpu_s": round(spent, 3)}
 
 
