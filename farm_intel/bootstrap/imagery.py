@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from farm_intel.engine.blocks import BlockReaderFactory
     from farm_intel.engine.pipeline import SceneMajorEngine
     from farm_intel.indices.index import SpectralIndex
+    from farm_intel.observing.estimating import PlanSummary
     from farm_intel.observing.service import Engine, ImageryProvider
     from farm_intel.providers.earth_engine.session import EarthEngineSession
     from farm_intel.providers.stac.catalog import StacCatalog
@@ -163,6 +164,7 @@ class Imagery(Mapping[str, "ImageryProvider"]):
         from farm_intel.providers.sentinel_hub.catalog import SentinelHubCatalog
         from farm_intel.providers.sentinel_hub.options import SentinelHubOptions
         from farm_intel.providers.sentinel_hub.statistics import SentinelHubStatistics
+        from farm_intel.providers.sentinel_hub.units import process_units, statistics_units
 
         settings = self._container.settings
         options = SentinelHubOptions(
@@ -182,11 +184,18 @@ class Imagery(Mapping[str, "ImageryProvider"]):
                 return SentinelHubStatistics(options, guard, engine_options)
             return self._engine(sentinel_hub_block_readers(options, source.profile, guard))
 
+        def units(summary: PlanSummary) -> float:
+            if statistics:
+                # a day's price has a least area, which fields of up to 26 ha do not exceed
+                return summary.farm_days * statistics_units(1, 1, bands=3, days_with_data=1)
+            return summary.blocks * process_units(options.block_px, options.block_px, bands=1)
+
         return ImageryProvider(
             name=source.name,
             catalog=SentinelHubCatalog(options, source.profile, guard, provider=source.name),
             profile=source.profile,
             engine=engine,
+            units=units,
             rules_text=_capability_text(source),
         )
 

@@ -84,7 +84,12 @@ def explain(
         emit([values], tuple(values), "csv", empty="")
         return
     notes = values.pop("notes")
+    if not values["units"]:
+        del values["units"]
     for key, value in values.items():
         click.echo(f"{key.replace('_', ' '):20} {value:,}" if isinstance(value, (int, float)) else f"{key:20} {value}")
+    if explanation.units:
+        preview = container.guarding.ledger.preview(request.provider, explanation.units)
+        click.echo(f"  {preview}")
     for note in notes:
         click.echo(f"  {note}")

@@ -58,13 +58,15 @@ def cube(*, farm_id: str, indices: tuple[str, ...], start: date | None, end: dat
 @click.option("--from", "start", type=DAY, help="First solar day.")
 @click.option("--until", "end", type=DAY, help="Last solar day, inclusive.")
 @click.option("--to", "target", type=click.Path(dir_okay=False, path_type=Path), required=True, help="FILE.png")
-def plot(*, farm_id: str, slug: str, start: date | None, end: date | None, target: Path) -> None:
+@click.option("--providers", "compare", is_flag=True, help="All providers beside each other, with the fused series.")
+def plot(*, farm_id: str, slug: str, start: date | None, end: date | None, target: Path, compare: bool) -> None:
     """Draw a farm's season: every number with its uncertainty, and every day without one with its reason."""
     if target.suffix != ".png":
         raise BadRequestError(f"{target}: the plot is a PNG", hint="Use a name that ends in .png.")
     check_range(start, end)
     container = container_from_environment()
-    picture = container.season_plot(farm_id, slug, start=start, end=end)
+    draw = container.providers_plot if compare else container.season_plot
+    picture = draw(farm_id, slug, start=start, end=end)
     target.write_bytes(picture)
     click.echo(f"{target}")
 

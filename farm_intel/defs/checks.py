@@ -154,7 +154,7 @@ def budget_check(container: FarmIntel, source: Source, now: datetime) -> dg.Asse
     return dg.AssetCheckResult(
         passed=used < BUDGET_WARNING_SHARE * status.limit,
         severity=dg.AssetCheckSeverity.ERROR if used >= status.limit else dg.AssetCheckSeverity.WARN,
-        description=f"{used:,.1f} of {status.limit:,.0f} {status.unit} of {status.month:%B %Y} are used.",
+        description=f"{used:,.1f} of {status.limit:,.0f} {status.unit}s of {status.month:%B %Y} are used.",
         metadata={
             "spent": status.spent,
             "reserved": status.reserved,

@@ -24,9 +24,15 @@ class PlanSummary(Protocol):
     blocks: int
     requests: int
     bytes_to_fetch: int
+    farm_days: int
 
 
-def explain_plan(plan: ObservePlan, summaries: Sequence[PlanSummary]) -> Explanation:
+def free_of_charge(summary: PlanSummary) -> float:  # noqa: ARG001 - the price list of providers without one
+    """Return 0: nothing is charged for reading."""
+    return 0.0
+
+
+def explain_plan(plan: ObservePlan, summaries: Sequence[PlanSummary], units: float = 0.0) -> Explanation:
     """Return the cost of a plan as plain numbers."""
     blocks = sum(summary.blocks for summary in summaries)
     requests = sum(summary.requests for summary in summaries)
@@ -49,6 +55,7 @@ def explain_plan(plan: ObservePlan, summaries: Sequence[PlanSummary]) -> Explana
         bytes_to_fetch=sum(summary.bytes_to_fetch for summary in summaries),
         cpu_seconds=round(cpu_seconds, 2),
         wall_seconds=round(max(cpu_seconds / 2, requests * WALL_SECONDS_PER_REQUEST), 2),
+        units=round(units, 2),
         notes=(
             "blocks and requests are counted from the image headers; bytes assume a compression of 1.6",
             "time assumes two cores and 30 ms of latency",

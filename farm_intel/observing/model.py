@@ -72,6 +72,8 @@ class Explanation:
     bytes_to_fetch: int
     cpu_seconds: float
     wall_seconds: float
+    units: float = 0.0
+    """What it would cost in the provider's own unit; 0 where reading costs nothing."""
     notes: tuple[str, ...] = ()
     """How the estimates were made, and scene problems already known."""
     per_day: tuple[tuple[date, int, int], ...] = field(default_factory=tuple)

@@ -20,7 +20,7 @@ from farm_intel.domain.publication import Publication
 from farm_intel.domain.quality import QualityRule, judge
 from farm_intel.domain.scenes import Scene
 from farm_intel.engine.memory import collecting_new_objects
-from farm_intel.observing.estimating import explain_plan
+from farm_intel.observing.estimating import PlanSummary, explain_plan, free_of_charge
 from farm_intel.observing.model import CellOutcome, Explanation, ObserveRequest
 from farm_intel.observing.outcomes import computed_outcomes, stored_outcome
 from farm_intel.observing.planning import (
@@ -79,6 +79,8 @@ class ImageryProvider:
     profile: CollectionProfile
     engine: Callable[[], Engine]
     """Makes what turns its scenes into numbers: reads pixels, or asks for tables."""
+    units: Callable[[PlanSummary], float] = free_of_charge
+    """What reading a plan costs in the provider's own unit."""
     rules_text: str = ""
     """What of its own way of working changes numbers; part of every fingerprint."""
 
@@ -230,7 +232,7 @@ class ObservingService:
         summaries = [
             provider.engine().plan_summary(*self._engine_inputs(plan, task), provider.profile) for task in plan.tasks
         ]
-        return explain_plan(plan, summaries)
+        return explain_plan(plan, summaries, sum(provider.units(summary) for summary in summaries))
 
     def _provider(self, request: ObserveRequest) -> ImageryProvider:
         provider = self.providers.get(request.provider)

@@ -42,8 +42,8 @@ class ProviderRow:
     capabilities: tuple[Capability, ...] = (Capability.SEARCH, Capability.PIXELS)
     settings: tuple[str, ...] = ()
     """Settings that must have a value before the live service can be asked."""
-    unit: str = "requests"
-    """What its budget is counted in."""
+    unit: str = "request"
+    """What its budget is counted in, in the singular."""
     monthly_units: float | None = None
     """Free budget of a calendar month; None where the provider sets none."""
     requests_per_minute: float | None = None
@@ -115,7 +115,7 @@ PROVIDERS: tuple[ProviderRow, ...] = (
         collections=MappingProxyType({"sentinel-hub": "sentinel-2-l2a"}),
         capabilities=(Capability.SEARCH, Capability.PIXELS, Capability.STATISTICS),
         settings=("sentinel_hub_client_id", "sentinel_hub_client_secret"),
-        unit="processing units",
+        unit="processing unit",
         monthly_units=10_000.0,
         requests_per_minute=300.0,
         concurrency=4,
