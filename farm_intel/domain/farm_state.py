@@ -263,14 +263,14 @@ def _reasons(course: StateCourse, number: int) -> tuple[StateReason, ...]:
         reasons.append(StateReason(index=index.index, fact=f"{axis.value}_is_{rule.state}", value=last))
         for condition in rule.conditions:
             value = float(course.facts.values[condition.fact][number])
-            if math.isnan(value):
-                continue
+            if math.isnan(value) or math.isinf(condition.enter):
+                continue  # what holds whatever the value is no reason
             reasons.append(
                 StateReason(
                     index=index.index,
                     fact=condition.fact.replace(".", "_"),
                     value=value,
-                    threshold=condition.leave,
+                    threshold=condition.enter if math.isinf(condition.leave) else condition.leave,
                     source=condition.source,
                 )
             )

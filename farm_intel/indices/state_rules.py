@@ -253,8 +253,8 @@ def _condition(row: Table, parameters: Mapping[str, Parameter], *, finish: bool 
             raise BadRequestError(f"{row.where}: no parameter {name!r}.", hint="Add its row or correct the name.")
         one = parameters[name]
     else:
-        value = row.number(side)
-        one = Parameter(value=value, leave=row.number("leave", value), source=row.text("source"))
+        value = row.bound(side)
+        one = Parameter(value=value, leave=row.bound("leave", value), source=row.text("source"))
     above = side.startswith("above")
     if (one.leave > one.value) if above else (one.leave < one.value):
         raise BadRequestError(

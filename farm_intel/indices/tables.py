@@ -36,6 +36,11 @@ class Table:
         """Return a finite number."""
         return self._as_number(key, self._get(key, default))
 
+    def bound(self, key: str, default: float | None = None) -> float:
+        """Return a number that may be infinite: a bound that everything keeps."""
+        value = self._get(key, default)
+        return value if isinstance(value, float) and math.isinf(value) else self._as_number(key, value)
+
     def pair(self, key: str) -> tuple[float, float]:
         """Return two numbers, the smaller first."""
         value = self._get(key, None)
