@@ -12,6 +12,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
+from farm_intel.domain.errors import SceneProblemError
 from farm_intel.domain.scenes import BandFile
 from farm_intel.engine.blocks import Block, Rows
 from farm_intel.providers.blocks.auto import ReaderOptions, block_readers
@@ -89,3 +90,31 @@ def test_every_reader_returns_the_rows_asked_for(tmp_path: Path, kind: str, dtyp
         part = pixels[row * 128 + first : row * 128 + end, col * 128 : (col + 1) * 128]
         assert block.shape == (128, 128)
         assert np.array_equal(block[first:end, : part.shape[1]], part)
+
+
+def test_only_whole_blocks_are_checked_and_they_can_be_asked_for(tmp_path: Path) -> None:
+    """A stream whose checksum is wrong and whose code is whole is noticed where, and only where, it is inflated whole.
+
+    The first half is the price of inflating only what is needed; it fails where that is no longer done.
+    """
+    path = tmp_path / "band.tif"
+    pixels = np.random.default_rng(2).integers(0, 3000, (128, 128)).astype(np.uint16)
+    profile = {"driver": "GTiff", "width": 128, "height": 128, "count": 1, "dtype": "uint16", "crs": "EPSG:32636"}
+    profile |= {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "DEFLATE", "predictor": 2}
+    with rasterio.open(path, "w", transform=from_origin(600_000, 100_000, 10, 10), **profile) as dataset:
+        dataset.write(pixels, 1)
+    with rasterio.open(path) as dataset:
+        start, size = (int(dataset.get_tag_item(f"BLOCK_{what}_0_0", "TIFF", bidx=1)) for what in ("OFFSET", "SIZE"))
+    content = bytearray(path.read_bytes())
+    content[start + size - 1] ^= 1
+    path.write_bytes(content)
+
+    async def read(*, whole_blocks: bool) -> Block:
+        with ThreadPoolExecutor(1) as pool:
+            async with block_readers(ReaderOptions(kind="fast", whole_blocks=whole_blocks))(pool) as reader:
+                band = await reader.open(BandFile(common_name="red", asset_key="red", href=str(path)), scene_id="S")
+                return (await band.read([(0, 0)], [(0, 90)]))[0]
+
+    assert np.array_equal(asyncio.run(read(whole_blocks=False))[:90], pixels[:90])
+    with pytest.raises(SceneProblemError, match="is corrupt"):
+        asyncio.run(read(whole_blocks=True))

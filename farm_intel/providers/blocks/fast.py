@@ -100,7 +100,8 @@ class FastBand:
 
     async def read(self, blocks: Sequence[tuple[int, int]], rows: Sequence[Rows] | None = None) -> list[Block]:
         """Return blocks (row, col) in the order asked; see engine.blocks."""
-        return await self._read_level(self._levels[0], blocks, rows)
+        wanted = None if self._context.options.whole_blocks else rows
+        return await self._read_level(self._levels[0], blocks, wanted)
 
     async def read_overview(self, max_edge_px: int) -> Block:
         """Return the largest image whose longer edge is at most `max_edge_px`, or the coarsest there is."""

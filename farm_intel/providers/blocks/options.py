@@ -57,3 +57,5 @@ class ReaderOptions:
     """Whose files they are, for the guard."""
     proxy_url: str = ""
     """HTTP proxy for all requests; empty for none."""
+    whole_blocks: bool = False
+    """Inflate every block to its end and check its Adler-32; otherwise only as far as a farm reaches, unchecked."""
