@@ -5,12 +5,15 @@ from datetime import UTC, date, datetime
 
 import dagster as dg
 
-from farm_intel.defs.groups import asset_groups
+from farm_intel.defs.assess_assets import build_series_assets, build_state_asset
+from farm_intel.defs.assess_job import assess_job, build_assess_schedule, build_assess_sensor
+from farm_intel.defs.fused_assets import build_fused_assets
+from farm_intel.defs.groups import asset_groups, cohort_groups
 from farm_intel.defs.health import build_health_assets, health_job_and_schedule
 from farm_intel.defs.index_assets import build_index_assets
 from farm_intel.defs.jobs import cells_job, maintenance_job, observe_job
 from farm_intel.defs.ports import FarmIntel
-from farm_intel.defs.resources import FarmIntelResource, RunWatch
+from farm_intel.defs.resources import FARM_INTEL, FarmIntelResource, RunWatch, provider_resources
 from farm_intel.defs.schedules import build_daily_schedule, maintenance_schedule
 from farm_intel.defs.sensors import build_scene_sensor
 
@@ -44,17 +47,29 @@ def build_definitions(
         )
         for provider in sorted({group.provider for group in groups})
     ]
+    cohorts = cohort_groups(groups)
+    assessing = assess_job(cohorts)
     health = build_health_assets(container)
     health_job, health_schedule = health_job_and_schedule(health)
     return dg.Definitions(
-        assets=[*(build_index_assets(container, group, day) for group in groups), *health],
-        jobs=[*rows.values(), *cells.values(), health_job, maintenance_job],
+        assets=[
+            *(build_index_assets(container, group, day) for group in groups),
+            *(build_fused_assets(container, cohort, day) for cohort in cohorts),
+            *(build_series_assets(cohort) for cohort in cohorts),
+            *(build_state_asset(container, cohort, day) for cohort in cohorts),
+            *health,
+        ],
+        jobs=[*rows.values(), *cells.values(), assessing, health_job, maintenance_job],
         schedules=[
             *(build_daily_schedule(container, group, cells[group]) for group in groups),
+            build_assess_schedule(container, assessing),
             health_schedule,
             maintenance_schedule,
         ],
-        sensors=sensors,
-        resources={"farm_intel": resource or FarmIntelResource(container=container, watch=RunWatch())},
+        sensors=[*sensors, build_assess_sensor(container, cohorts, assessing)],
+        resources={
+            FARM_INTEL: resource or FarmIntelResource(container=container, watch=RunWatch()),
+            **provider_resources(container),
+        },
         executor=dg.in_process_executor,
     )

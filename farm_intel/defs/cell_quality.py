@@ -24,6 +24,8 @@ class CellVerdict:
     valid_fraction_good: bool
     value_in_range: bool
     radiometry_agrees: bool
+    first_choice: bool
+    """False: another provider was to answer and could not."""
     small_field: bool
     """Edge pixels had to be used; tells the reader, does not fail the check."""
     violations: tuple[str, ...]
@@ -32,7 +34,13 @@ class CellVerdict:
     @property
     def passed(self) -> bool:
         """True where the number can be used as it is."""
-        parts = (self.has_number, self.valid_fraction_good, self.value_in_range, self.radiometry_agrees)
+        parts = (
+            self.has_number,
+            self.valid_fraction_good,
+            self.value_in_range,
+            self.radiometry_agrees,
+            self.first_choice,
+        )
         return all(parts) and not self.violations
 
     @property
@@ -54,6 +62,7 @@ def judge_cell(outcome: CellOutcome, index: SpectralIndex) -> CellVerdict:
         valid_fraction_good=outcome.valid_pixel_fraction >= GOOD_VALID_FRACTION,
         value_in_range=number is not None and low - ROUNDING <= number.mean <= high + ROUNDING,
         radiometry_agrees=not {Flag.RADIOMETRY_PROBED, Flag.RADIOMETRY_UNVERIFIED} & set(outcome.flags),
+        first_choice=Flag.FALLBACK_PROVIDER not in outcome.flags,
         small_field=Flag.MIXED_PIXELS in outcome.flags,
         violations=tuple(_violations(outcome)),
     )
@@ -88,6 +97,7 @@ def verdict_metadata(verdict: CellVerdict, outcome: CellOutcome) -> dict[str, st
         "valid_fraction_good": verdict.valid_fraction_good,
         "value_in_range": verdict.value_in_range,
         "radiometry_agrees": verdict.radiometry_agrees,
+        "first_choice": verdict.first_choice,
         "small_field": verdict.small_field,
         "status": outcome.status.value,
     }
@@ -109,5 +119,6 @@ def explain_verdict(verdict: CellVerdict, outcome: CellOutcome) -> str:
         f"only {outcome.valid_pixel_fraction:.0%} of the farm's area is clear": not verdict.valid_fraction_good,
         "the mean lies outside the range the index is read in": not verdict.value_in_range,
         "metadata and pixels of the scene do not agree on the reflectance offset": not verdict.radiometry_agrees,
+        "it stands in for a provider that could not answer": not verdict.first_choice,
     }
     return "; ".join(words for words, applies in parts.items() if applies)

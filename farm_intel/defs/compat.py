@@ -165,6 +165,12 @@ def partitioned_check(
         return dg.AssetCheckSpec(name, asset=asset, partitions_def=partitions, description=description)
 
 
+def whole_of_dimension(dimension: str) -> dg.PartitionMapping:
+    """Return the mapping between the cells of a grid and the keys of one of its dimensions; a beta in Dagster 1.13."""
+    with expected_previews():
+        return dg.MultiToSingleDimensionPartitionMapping(partition_dimension_name=dimension)
+
+
 def cell_check(  # noqa: PLR0913 - the fields of Dagster's own event
     *,
     asset_key: dg.AssetKey,

@@ -12,7 +12,8 @@ from farm_intel.defs import compat
 from farm_intel.defs.blocks import Cell, plan_runs
 from farm_intel.defs.groups import AssetGroup
 from farm_intel.defs.partitions import parse_partition_key, partition_key
-from farm_intel.defs.ports import Due, FarmIntel
+from farm_intel.defs.ports import FarmIntel
+from farm_intel.observing.service import DueCells
 
 MAX_REQUESTS_PER_TICK = 200
 """Dagster stores 9 to 16 requests a second, and a tick must be over within a minute."""
@@ -44,7 +45,7 @@ class BlockRequest:
         return f"{self.block}:{self.revision}"
 
 
-def find_due(container: FarmIntel, group: AssetGroup, farm_ids: Sequence[str], days: Sequence[date]) -> Due | None:
+def find_due(container: FarmIntel, group: AssetGroup, farm_ids: Sequence[str], days: Sequence[date]) -> DueCells | None:
     """Return what is due for these farms and days, or None where there is nothing to ask about."""
     if not farm_ids or not days:
         return None
@@ -122,18 +123,22 @@ def group_tags(group: AssetGroup, first: date, last: date) -> dict[str, str]:
     return {PROVIDER_TAG: group.provider, COHORT_TAG: group.cohort, DAYS_TAG: f"{first}..{last}"}
 
 
-def days_in_flight(runs: Iterable[Mapping[str, str]], group: AssetGroup) -> set[date]:
-    """Return the solar days that runs under way (by their tags) may be working on for a group.
+def days_in_flight(runs: Iterable[Mapping[str, str]], cohort: str, provider: str | None) -> set[date]:
+    """Return the solar days that runs under way (by their tags) may be working on.
 
-    Runs launched in the UI carry neither provider nor cohort; their days count for every group, which only delays a
+    Runs launched in the UI carry neither provider nor cohort; their days count for everybody, which only delays a
     request.
+
+    Args:
+        runs: tags of the runs.
+        cohort: whose farms.
+        provider: whose observations; None for every run.
+
     """
     days: set[date] = set()
     for tags in runs:
-        if (
-            tags.get(COHORT_TAG, group.cohort) != group.cohort
-            or tags.get(PROVIDER_TAG, group.provider) != group.provider
-        ):
+        others = provider is not None and tags.get(PROVIDER_TAG, provider) != provider
+        if others or tags.get(COHORT_TAG, cohort) != cohort:
             continue
         ends = _tagged_days(tags)
         if ends is not None:

@@ -1,9 +1,11 @@
 """The one table from our errors to Dagster failures."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import dagster as dg
 
+from farm_intel.defs.resources import RunWatch
 from farm_intel.domain.errors import (
     BadRequestError,
     CellsFailedError,
@@ -56,3 +58,18 @@ def cells_failure(failures: Mapping[str, str], asked: int) -> dg.Failure:
         },
         allow_retries=False,
     )
+
+
+@contextmanager
+def told_failures(watch: RunWatch) -> Iterator[None]:
+    """Turn an error of ours that ends the body into a Dagster failure, and let the watch know.
+
+    Raises:
+        dg.Failure: the body failed with an error of ours.
+
+    """
+    try:
+        yield
+    except FarmIntelError as error:
+        watch.stopped(error)
+        raise as_failure(error) from error

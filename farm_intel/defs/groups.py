@@ -33,7 +33,7 @@ class AssetGroup:
     @property
     def dimension(self) -> str:
         """Name of the dynamic partitions that hold the cohort's farms."""
-        return "farms" if self.plain else f"farms_{self.cohort}"
+        return farm_dimension(self.cohort, plain=self.plain)
 
     @property
     def name(self) -> str:
@@ -63,6 +63,67 @@ class AssetGroup:
         """Return the slugs of those of the group's assets that are among `keys`."""
         wanted = set(keys)
         return tuple(slug for slug in self.slugs if self.asset_key(slug) in wanted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CohortGroup:
+    """Identity of what is made of a cohort's observations, whichever provider they come from."""
+
+    cohort: str
+    plain: bool
+    """True: the asset keys and the farm dimension do not name the cohort."""
+    indices: tuple[SpectralIndex, ...]
+    """Those that some provider serves."""
+    groups: tuple[AssetGroup, ...]
+    """The cohort's observations, best provider first."""
+
+    @property
+    def slugs(self) -> tuple[str, ...]:
+        """Slugs of the indices, in the order of the setting."""
+        return tuple(index.slug for index in self.indices)
+
+    @property
+    def dimension(self) -> str:
+        """Name of the dynamic partitions that hold the cohort's farms."""
+        return farm_dimension(self.cohort, plain=self.plain)
+
+    def named(self, verb: str) -> str:
+        """Return the name of an operation over the cohort: `[a-z0-9_]`."""
+        return python_name(f"{verb}_{self.cohort}")
+
+    def asset_key(self, kind: str, name: str) -> dg.AssetKey:
+        """Return the key of one of the cohort's assets: its kind, then index or subject."""
+        return dg.AssetKey([kind, name] if self.plain else [kind, name, self.cohort])
+
+    def observed(self, slug: str) -> tuple[dg.AssetKey, ...]:
+        """Return the assets of an index that providers fill."""
+        return tuple(group.asset_key(slug) for group in self.groups if slug in group.slugs)
+
+    def selected(self, kind: str, keys: Iterable[dg.AssetKey]) -> tuple[str, ...]:
+        """Return the slugs of those of a kind's assets that are among `keys`."""
+        wanted = set(keys)
+        return tuple(slug for slug in self.slugs if self.asset_key(kind, slug) in wanted)
+
+
+def farm_dimension(cohort: str, *, plain: bool) -> str:
+    """Return the name of the dynamic partitions that hold a cohort's farms."""
+    return "farms" if plain else f"farms_{cohort}"
+
+
+def cohort_groups(groups: Iterable[AssetGroup]) -> tuple[CohortGroup, ...]:
+    """Return one group per cohort over all its providers."""
+    by_cohort: dict[str, list[AssetGroup]] = {}
+    for group in groups:
+        by_cohort.setdefault(group.cohort, []).append(group)
+    return tuple(
+        CohortGroup(
+            cohort=cohort,
+            plain=members[0].plain,
+            indices=tuple({index.slug: index for group in members for index in group.indices}.values()),
+            groups=tuple(members),
+        )
+        for cohort, members in by_cohort.items()
+    )
 
 
 def python_name(text: str) -> str:

@@ -7,12 +7,13 @@ import dagster as dg
 
 from farm_intel.defs import compat
 from farm_intel.defs.blocks import Cell
+from farm_intel.defs.cell_events import CellEvent
 from farm_intel.defs.cell_quality import CHECK_NAME
-from farm_intel.defs.groups import AssetGroup, python_name
+from farm_intel.defs.groups import AssetGroup, CohortGroup, python_name
 from farm_intel.defs.partitions import cell_partitions, parse_partition_key
 from farm_intel.defs.ports import FarmIntel
-from farm_intel.defs.recording import CellEvent, CellWork, observe_cells
-from farm_intel.defs.resources import FarmIntelResource
+from farm_intel.defs.recording import CellWork, observe_cells
+from farm_intel.defs.resources import FARM_INTEL, deadline_s, installation
 from farm_intel.indices.index import SpectralIndex
 
 OWNERS = ("team:agronomy",)
@@ -42,17 +43,18 @@ def build_index_assets(container: FarmIntel, group: AssetGroup, today: date) -> 
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=python_name(group.provider),
+        required_resource_keys={FARM_INTEL, group.provider},
     )
-    def observe(
-        context: dg.AssetExecutionContext, config: ObserveConfig, farm_intel: FarmIntelResource
-    ) -> Iterator[CellEvent]:
+    def observe(context: dg.AssetExecutionContext, config: ObserveConfig) -> Iterator[CellEvent]:
         """Observe the selected indices over the run's farms and days."""
+        farm_intel = installation(context)
         work = CellWork(
             group=group,
             slugs=group.selected(context.selected_asset_keys),
             cells=active_cells(farm_intel.container, group, run_cells(context, group)),
             force=config.force,
             run_id=context.run.run_id,
+            deadline_s=deadline_s(context, group.provider),
             complete=compat.BACKFILL_TAG in context.run.tags,
         )
         yield from observe_cells(work, farm_intel, context)
@@ -60,7 +62,7 @@ def build_index_assets(container: FarmIntel, group: AssetGroup, today: date) -> 
     return observe
 
 
-def run_cells(context: dg.AssetExecutionContext, group: AssetGroup) -> tuple[Cell, ...]:
+def run_cells(context: dg.AssetExecutionContext, group: AssetGroup | CohortGroup) -> tuple[Cell, ...]:
     """Return the cells a run was launched for, day by day, farms in the order of their partitions.
 
     A range is resolved from its two corners: Dagster's own expansion walks the whole grid.
@@ -75,7 +77,7 @@ def run_cells(context: dg.AssetExecutionContext, group: AssetGroup) -> tuple[Cel
     return tuple((day, farm_id) for day in days for farm_id in chosen)
 
 
-def active_cells(container: FarmIntel, group: AssetGroup, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
+def active_cells(container: FarmIntel, group: AssetGroup | CohortGroup, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
     """Return the cells of farms that are still active; a deactivated farm keeps its partition for a while."""
     active = {farm.farm_id for farm in container.farms.list(cohort=group.cohort)}
     return tuple(cell for cell in cells if cell[1] in active)

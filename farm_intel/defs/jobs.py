@@ -8,7 +8,7 @@ from farm_intel.defs.groups import AssetGroup, python_name
 from farm_intel.defs.index_assets import active_cells
 from farm_intel.defs.partitions import parse_partition_key
 from farm_intel.defs.recording import CellWork, observe_cells
-from farm_intel.defs.resources import FarmIntelResource
+from farm_intel.defs.resources import FARM_INTEL, FarmIntelResource, deadline_s, installation
 
 MAINTENANCE_JOB = "store_maintenance"
 
@@ -41,9 +41,14 @@ def observe_job(group: AssetGroup) -> compat.AssetJob:
 def cells_job(group: AssetGroup) -> dg.JobDefinition:
     """Return the job for cells that form no rectangle: a selection like that would become one run per cell."""
 
-    @dg.op(name=f"{group.name}_observe_cells", pool=python_name(group.provider))
-    def observe_listed(context: dg.OpExecutionContext, config: CellsConfig, farm_intel: FarmIntelResource) -> None:
+    @dg.op(
+        name=f"{group.name}_observe_cells",
+        pool=python_name(group.provider),
+        required_resource_keys={FARM_INTEL, group.provider},
+    )
+    def observe_listed(context: dg.OpExecutionContext, config: CellsConfig) -> None:
         """Observe the listed cells and record each on its asset."""
+        farm_intel = installation(context)
         wanted = config.indices or group.slugs
         work = CellWork(
             group=group,
@@ -51,6 +56,7 @@ def cells_job(group: AssetGroup) -> dg.JobDefinition:
             cells=active_cells(farm_intel.container, group, tuple(parse_partition_key(key) for key in config.keys)),
             force=config.force,
             run_id=context.run_id,
+            deadline_s=deadline_s(context, group.provider),
         )
         for event in observe_cells(work, farm_intel, context):
             compat.log_cell_event(context, event)

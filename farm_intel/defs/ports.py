@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Protocol
 
+from farm_intel.domain.assessment import DailySeries, FarmState, FusedObservation, Season
 from farm_intel.domain.observations import ObservationKey
-from farm_intel.domain.ports import FarmStore, ObservationStore, Progress
+from farm_intel.domain.ports import AssessmentStore, FarmStore, ObservationStore
 from farm_intel.domain.products import CollectionProfile
 from farm_intel.indices.registry import IndexRegistry
-from farm_intel.observing.model import CellOutcome, ObserveRequest
+from farm_intel.observing.model import CellOutcome
+from farm_intel.observing.service import ObservingService
 from farm_intel.resilience.budget import BudgetStatus
 from farm_intel.resilience.guard import Operation
 from farm_intel.resilience.state import BreakerRecord
@@ -37,10 +39,39 @@ class AssetSettings(Protocol):
     def daily_cron(self) -> str: ...  # noqa: D102
     @property
     def min_valid_fraction(self) -> float: ...  # noqa: D102
+    @property
+    def provider_deadline_s(self) -> float: ...  # noqa: D102
+
+
+class ProviderFacts(Protocol):
+    """What the table of providers says of one; meanings are documented there."""
+
+    @property
+    def title(self) -> str: ...  # noqa: D102 - see the class
+    @property
+    def adapter(self) -> str: ...  # noqa: D102
+    @property
+    def unit(self) -> str: ...  # noqa: D102
+    @property
+    def monthly_units(self) -> float | None: ...  # noqa: D102
+    @property
+    def requests_per_minute(self) -> float | None: ...  # noqa: D102
+    @property
+    def note(self) -> str: ...  # noqa: D102
 
 
 class Source(Protocol):
     """A provider in use, as settings and tables describe it."""
+
+    @property
+    def row(self) -> ProviderFacts:
+        """What the table says of it."""
+        ...
+
+    @property
+    def capability(self) -> str:
+        """How its numbers are made: `pixels` or `statistics`."""
+        ...
 
     @property
     def name(self) -> str:
@@ -63,33 +94,33 @@ class Source(Protocol):
         ...
 
 
-class Due(Protocol):
-    """Cells of a block that are missing or stale."""
+class Assessing(Protocol):
+    """The fuse-and-smooth use case."""
 
-    @property
-    def by_day(self) -> Mapping[date, tuple[str, ...]]:
-        """Day -> farms with at least one index to compute."""
+    def fuse(
+        self, farm_ids: Sequence[str], indices: Sequence[str], *, start: date, end: date
+    ) -> Iterator[FusedObservation]:
+        """Fuse and store a block; yields its days with candidates, and days outside it whose row changed."""
         ...
 
-    @property
-    def scene_set_hash(self) -> Mapping[date, str]:
-        """Day -> hash over the versions of its scenes."""
+    def build_series(self, farm_ids: Sequence[str], indices: Sequence[str]) -> Iterator[DailySeries]:
+        """Smooth and store the daily series of farms; a farm without a usable value has none."""
         ...
 
 
-class Observing(Protocol):
-    """The observe-farms use case."""
+class Seasons(Protocol):
+    """The season use case."""
 
-    def observe(
-        self, request: ObserveRequest, *, run_id: str, progress: Progress | None = None
-    ) -> Iterator[CellOutcome]:
-        """Yield every cell once it is stored; CellsFailedError at the end names those that could not be read."""
+    def build_seasons(self, farm_ids: Sequence[str], indices: Sequence[str]) -> Iterator[Season]:
+        """Make and store the seasons of farms from their stored series."""
         ...
 
-    def due(
-        self, *, provider: str, collection: str, farm_ids: Sequence[str], indices: Sequence[str], days: Sequence[date]
-    ) -> Due:
-        """Return which farms of which days have cells to compute; reads no pixels."""
+
+class States(Protocol):
+    """The farm-state use case."""
+
+    def build_states(self, farm_ids: Sequence[str], *, start: date, end: date) -> Iterator[FarmState]:
+        """Tell and store the states of farms; yields every farm and day."""
         ...
 
 
@@ -134,13 +165,45 @@ class FarmIntel(Protocol):
         ...
 
     @property
-    def observing(self) -> Observing:
+    def observing(self) -> ObservingService:
         """The observe-farms use case."""
+        ...
+
+    @property
+    def assessing(self) -> Assessing:
+        """The fuse-and-smooth use case."""
+        ...
+
+    @property
+    def assessments(self) -> AssessmentStore:
+        """What is stored of it."""
+        ...
+
+    @property
+    def seasons(self) -> Seasons:
+        """The season use case."""
+        ...
+
+    @property
+    def states(self) -> States:
+        """The farm-state use case."""
         ...
 
     @property
     def pictures(self) -> Pictures:
         """Previews of stored cells."""
+        ...
+
+    def provider_order(self, slug: str) -> Sequence[tuple[str, str]]:
+        """Return (provider, collection) in the order they are to be asked for an index, those that can be asked."""
+        ...
+
+    def changed_since(self, cursor: str) -> tuple[str, Mapping[str, tuple[date, date]]]:
+        """Return the next cursor and, per farm with newly recorded days, the first and the last of those days."""
+        ...
+
+    def sparkline(self, values: Sequence[float | None]) -> str:
+        """Return a series as one line of block characters."""
         ...
 
     def budgets(self) -> Sequence[BudgetStatus]:

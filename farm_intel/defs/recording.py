@@ -1,22 +1,18 @@
-"""From outcomes to Dagster events: every cell is recorded as soon as it is stored, with its own check result.
+"""From a provider's outcomes to Dagster events: every cell is recorded as soon as it is stored, with its own check."""
 
-The order matters: the store commits, then the materialisation is recorded, then (in chunks) the check that judges it.
-A run that dies in between is repaired by the next run over the same cells: the service reports them as up to date,
-and whatever event is missing is recorded then.
-"""
-
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import dagster as dg
 
 from farm_intel.defs import compat
 from farm_intel.defs.blocks import Cell, group_cells
+from farm_intel.defs.cell_events import CellCheck, CellEvent, CellLedger, CellRecord
 from farm_intel.defs.cell_metadata import CellDescriber
 from farm_intel.defs.cell_quality import CHECK_NAME, judge_cell, verdict_metadata
 from farm_intel.defs.failures import as_failure, cells_failure
 from farm_intel.defs.groups import AssetGroup
+from farm_intel.defs.in_time import in_time
 from farm_intel.defs.partitions import cell_name, partition_key
 from farm_intel.defs.ports import FarmIntel
 from farm_intel.defs.resources import FarmIntelResource
@@ -25,74 +21,46 @@ from farm_intel.domain.observations import ObservationStatus
 from farm_intel.indices.index import SpectralIndex
 from farm_intel.observing.model import CellOutcome, ObserveRequest
 
-CellEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation
-
-CHUNK_CELLS = 100
-"""Cells whose checks are recorded together: one query finds the materialisations they judge."""
-
 
 @dataclass(slots=True, kw_only=True)
 class CellRecorder:
-    """Turns the outcomes of one run into events, in chunks."""
+    """Tells the outcomes of one group's cells on its assets."""
 
     group: AssetGroup
-    instance: dg.DagsterInstance
-    run_id: str
+    ledger: CellLedger
     describer: CellDescriber
     indices: Mapping[str, SpectralIndex] = field(init=False)
-    pending: list[CellOutcome] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Look up indices by slug once."""
         self.indices = {index.slug: index for index in self.group.indices}
 
-    def record(self, outcome: CellOutcome) -> Iterator[CellEvent]:
-        """Yield what can be told about a cell now; its check follows with the chunk."""
+    def record(self, outcome: CellOutcome, *, switched: str = "") -> Iterator[CellEvent]:
+        """Yield what can be told about a cell now; its check follows with the chunk.
+
+        Args:
+            outcome: what became of the cell.
+            switched: why this provider was asked instead of another; empty where it was not.
+
+        """
         if outcome.status is ObservationStatus.NO_ACQUISITION:
             return
-        if outcome.recomputed:
-            yield self._materialization(outcome)
-        self.pending.append(outcome)
-        if len(self.pending) >= CHUNK_CELLS:
-            yield from self.flush()
-
-    def flush(self) -> Iterator[CellEvent]:
-        """Yield missing materialisations of up-to-date cells, and the checks of the chunk."""
-        outcomes, self.pending = self.pending, []
-        by_slug: dict[str, list[CellOutcome]] = {}
-        for outcome in outcomes:
-            by_slug.setdefault(outcome.key.index, []).append(outcome)
-        for slug, members in by_slug.items():
-            yield from self._flush_asset(self.group.asset_key(slug), members)
-
-    def _flush_asset(self, asset_key: dg.AssetKey, outcomes: Sequence[CellOutcome]) -> Iterator[CellEvent]:
-        keyed = {_partition(outcome): outcome for outcome in outcomes}
-        ids = compat.materialization_ids(self.instance, asset_key, keyed)
-        unrecorded = [outcome for key, outcome in keyed.items() if key not in ids]
-        for outcome in unrecorded:
-            yield self._materialization(outcome)
-        ids |= compat.materialization_ids(self.instance, asset_key, [_partition(outcome) for outcome in unrecorded])
-        now = datetime.now(UTC).timestamp()
-        for key, outcome in keyed.items():
-            verdict = judge_cell(outcome, self.indices[outcome.key.index])
-            yield compat.cell_check(
-                asset_key=asset_key,
-                name=CHECK_NAME,
-                partition=key,
-                passed=verdict.passed,
-                severity=verdict.severity,
-                metadata=verdict_metadata(verdict, outcome),
-                storage_id=ids[key],
-                run_id=self.run_id,
-                timestamp=now,
+        verdict = judge_cell(outcome, self.indices[outcome.key.index])
+        told = {"fallback": switched} if switched else {}
+        yield from self.ledger.record(
+            CellRecord(
+                asset_key=self.group.asset_key(outcome.key.index),
+                partition=partition_key(outcome.key.solar_day, outcome.key.farm_id),
+                changed=outcome.recomputed,
+                describe=lambda: self.describer.describe(outcome) | told,
+                data_version=outcome.fingerprint,
+                check=CellCheck(
+                    name=CHECK_NAME,
+                    passed=verdict.passed,
+                    severity=verdict.severity,
+                    metadata=verdict_metadata(verdict, outcome) | told,
+                ),
             )
-
-    def _materialization(self, outcome: CellOutcome) -> dg.AssetMaterialization:
-        return dg.AssetMaterialization(
-            asset_key=self.group.asset_key(outcome.key.index),
-            partition=_partition(outcome),
-            metadata=self.describer.describe(outcome),
-            tags={"dagster/data_version": outcome.fingerprint} if outcome.fingerprint else None,
         )
 
 
@@ -105,6 +73,8 @@ class CellWork:
     cells: tuple[Cell, ...]
     force: bool
     run_id: str
+    deadline_s: float
+    """Time for observing each block of cells."""
     complete: bool = False
     """Record cells without a scene too: Dagster calls a backfill failed unless every cell it asked for has an event."""
 
@@ -141,8 +111,7 @@ def _observe_cells(
     container = resource.container
     recorder = CellRecorder(
         group=work.group,
-        instance=context.instance,
-        run_id=work.run_id,
+        ledger=CellLedger(instance=context.instance, run_id=work.run_id),
         describer=CellDescriber(pictures=container.pictures if asked <= resource.preview_max_cells else None),
     )
     failures: dict[str, str] = {}
@@ -150,7 +119,8 @@ def _observe_cells(
     answered: set[tuple[Cell, str]] = set()
     for request in work.requests():
         try:
-            for outcome in container.observing.observe(request, run_id=work.run_id, progress=resource.watch.progress):
+            observed = container.observing.observe(request, run_id=work.run_id, progress=resource.watch.progress)
+            for outcome in in_time(observed, work.deadline_s, f"observing with {work.group.provider}"):
                 resource.watch.cell(outcome)
                 tally[outcome.status.value] = tally.get(outcome.status.value, 0) + 1
                 answered.add(((outcome.key.solar_day, outcome.key.farm_id), outcome.key.index))
@@ -161,10 +131,10 @@ def _observe_cells(
         except CellsFailedError as error:
             failures |= error.failures
         except FarmIntelError as error:
-            yield from recorder.flush()
+            yield from recorder.ledger.flush()
             resource.watch.stopped(error)
             raise as_failure(error) from error
-    yield from recorder.flush()
+    yield from recorder.ledger.flush()
     if work.complete:
         yield from _without_scene(work, container, answered, failures)
     context.log.info("%d cells asked: %s; %d failed", asked, tally or "no scene over these farms", len(failures))
@@ -200,7 +170,3 @@ def _without_scene(
                 partition=key,
                 metadata={"status": status.value, "reason": reason},
             )
-
-
-def _partition(outcome: CellOutcome) -> str:
-    return partition_key(outcome.key.solar_day, outcome.key.farm_id)

@@ -54,7 +54,7 @@ def due_requests(
     farms = container.farms.list(cohort=group.cohort)
     sync_farm_partitions(instance, group.dimension, farms)
     window = date_window(container.settings, wake.date())
-    busy = days_in_flight(compat.unfinished_run_tags(instance), group)
+    busy = days_in_flight(compat.unfinished_run_tags(instance), group.cohort, group.provider)
     days: tuple[date, ...] = tuple(
         day for day in window.last_days(container.settings.sensor_lookback_days) if day not in busy
     )

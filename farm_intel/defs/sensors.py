@@ -74,7 +74,9 @@ def look_for_scenes(
     for group in groups:
         sync_farm_partitions(instance, group.dimension, container.farms.list(cohort=group.cohort))
         try:
-            found = group_requests(container, group, instance, days, days_in_flight(under_way, group))
+            found = group_requests(
+                container, group, instance, days, days_in_flight(under_way, group.cohort, group.provider)
+            )
         except FarmIntelError as error:
             errors.append(error)
             continue

@@ -186,7 +186,7 @@ def test_days_in_flight_are_read_from_every_kind_of_run():
         {},
     ]
 
-    assert {date(2026, 6, n) for n in (1, 2, 5, 7)} == days_in_flight(runs, group)
+    assert {date(2026, 6, n) for n in (1, 2, 5, 7)} == days_in_flight(runs, group.cohort, group.provider)
 
 
 def _all_but(made, left_out):

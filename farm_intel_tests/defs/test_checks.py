@@ -181,6 +181,8 @@ def test_health_is_looked_at_by_its_own_job_and_not_in_runs_over_cells() -> None
         found = {(e.asset_key.to_user_string(), e.check_name) for e in result.get_asset_check_evaluations()}
         assert found == {
             ("health/store", "store"),
+            ("health/fused", "disagreement"),
+            ("health/fused", "confidence"),
             *(
                 ("health/stac", name)
                 for name in ("freshness", "coverage", "radiometry", "fallback", "budget", "breakers")

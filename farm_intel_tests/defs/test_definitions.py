@@ -49,7 +49,7 @@ def loaded_in_a_fresh_process(tmp_path: Path) -> dict[str, object]:
 def test_the_code_location_loads_without_farms_catalogue_or_heavy_libraries(tmp_path):
     loaded = loaded_in_a_fresh_process(tmp_path)
 
-    assert loaded["assets"] == 7
+    assert loaded["assets"] == 24
     assert [name for name in HEAVY if name in loaded["modules"]] == []
     # The target is 2 s on an idle machine; the factor is for a machine that runs other tests at the same time.
     assert loaded["cpu_s"] < 3.0
@@ -62,12 +62,20 @@ def test_assets_checks_jobs_schedules_and_sensors_are_these():
     assert {key.to_user_string() for key in graph.materializable_asset_keys} == {
         "stac/ndvi",
         "stac/evi",
+        *(f"{kind}/{slug}" for kind in ("fused", "daily", "season") for slug in ("ndvi", "evi")),
+        "state/farm",
         "health/stac",
+        "health/fused",
         "health/store",
     }
     assert {f"{key.asset_key.to_user_string()}:{key.name}" for key in graph.asset_check_keys} == {
         "stac/ndvi:quality",
         "stac/evi:quality",
+        "fused/ndvi:agreement",
+        "fused/evi:agreement",
+        "state/farm:state_known",
+        "health/fused:disagreement",
+        "health/fused:confidence",
         "health/store:store",
         *(f"health/stac:{name}" for name in CHECKS),
     }
@@ -75,16 +83,18 @@ def test_assets_checks_jobs_schedules_and_sensors_are_these():
     assert {job.name for job in repository.get_all_jobs()} == {
         "stac_observe",
         "stac_cells",
+        "assess",
         "health",
         "store_maintenance",
         "__ASSET_JOB",
     }
     assert {schedule.name for schedule in repository.schedule_defs} == {
         "stac_daily",
+        "assess_daily",
         "health_hourly",
         "store_maintenance_nightly",
     }
-    assert {sensor.name for sensor in repository.sensor_defs} >= {"stac_new_scenes"}
+    assert {sensor.name for sensor in repository.sensor_defs} >= {"stac_new_scenes", "assess_changes"}
 
 
 def test_an_asset_says_what_it_is():
@@ -130,12 +140,13 @@ def test_several_cohorts_have_their_own_assets_and_farms_and_the_first_keeps_its
 
     assert groups["main"].dimension == "farms"
     assert groups["t36MZE_00"].dimension == "farms_t36MZE_00"
+    of_indices = {f"{kind}/{slug}" for kind in ("stac", "fused", "daily", "season") for slug in ("ndvi", "evi")}
+    of_a_cohort = {*of_indices, "state/farm"}
     assert {key.to_user_string() for key in keys} == {
-        "stac/ndvi",
-        "stac/evi",
-        "stac/ndvi/t36MZE_00",
-        "stac/evi/t36MZE_00",
+        *of_a_cohort,
+        *(f"{key}/t36MZE_00" for key in of_a_cohort),
         "health/stac",
+        "health/fused",
         "health/store",
     }
 
@@ -148,7 +159,7 @@ def test_a_store_that_cannot_be_read_yet_does_not_keep_the_definitions_from_load
     made = installation()
     made.farms = Unmigrated([])
 
-    assert len(list(build_definitions(made, today=TODAY).resolve_all_asset_specs())) == 4
+    assert len(list(build_definitions(made, today=TODAY).resolve_all_asset_specs())) == 12
 
 
 @pytest.mark.parametrize("name", ["dagster.yaml", "deploy/dagster.prod.yaml"])
