@@ -53,9 +53,12 @@ def up(*, world: Path | None, only: tuple[str, ...], port: int, faults: tuple[st
     for text in faults:
         name, fault = parse_fault(text)
         planned.setdefault(name, []).append(fault)
+    # blocked before the servers' threads begin, which inherit it: only this thread takes the signal, by waiting for it
+    stopping = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stopping)
     with serve(folder, only or EMULATORS, first_port=port, faults=planned) as fleet:
         _tell(fleet, home / "emulators")
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.sigwait(stopping)
 
 
 def parse_fault(text: str) -> tuple[str, Fault]:

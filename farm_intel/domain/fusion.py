@@ -220,7 +220,8 @@ def _combine(judged: _Judged, groups: _Groups, rule: FusionRule) -> Decisions:
     with np.errstate(invalid="ignore", divide="ignore"):
         weight = precision / total[groups.day] if days else precision
         weight[~joined] = 0.0
-        fused = np.bincount(groups.day, weight * value, days)
+        # of nothing at all bincount makes integers, which have no NaN
+        fused = np.bincount(groups.day, weight * value, days).astype(np.float64)
         fused[total == 0.0] = np.nan
         chi2 = np.bincount(groups.day, precision * (value - fused[groups.day]) ** 2, days)
         birge = np.sqrt(np.maximum(chi2 / np.maximum(members - 1, 1), 1.0))

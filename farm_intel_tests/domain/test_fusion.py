@@ -208,3 +208,9 @@ def test_every_look_is_kept_and_the_value_lies_within_those_used(rows):
         assert 0.0 <= item.confidence <= 1.0
         if item.value is not None:
             assert min(c.harmonised for c in used) - 1e-6 <= item.value <= max(c.harmonised for c in used) + 1e-6
+
+
+def test_of_nothing_nothing_is_made() -> None:
+    rules = assessment_rules(load_registry().get("ndvi"))
+
+    assert list(assemble(decide(collect_looks([], rules.sensors), rules), rules)) == []
