@@ -166,7 +166,7 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - signature is the library's
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         path = Path(os.environ.get("FARM_INTEL_CONFIG", "farm_intel.toml"))
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path))

@@ -101,6 +101,18 @@ class Container:
 
         return SqlObservationStore(self.database, self.rasters)
 
+    def check_provider(self, name: str | None) -> None:
+        """Refuse the name of a provider that does not exist, in use or not.
+
+        Raises:
+            UnknownNameError: there is none; the message lists what there is.
+
+        """
+        from farm_intel.providers.rows import provider_row
+
+        if name is not None:
+            provider_row(name)
+
     def provider_order(self, slug: str) -> tuple[tuple[str, str], ...]:
         """Return (provider, collection) in the order they are to be asked for an index, best first.
 

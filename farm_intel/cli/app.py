@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
         """Return the commands in the order of a first session."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         """Import and return a command."""
         if cmd_name not in COMMANDS:
             return None

@@ -79,6 +79,7 @@ def item(farm_id: str, day: date, *, provider: str | None) -> None:
     """Print the STAC item of a farm's raster on a day."""
     container = container_from_environment()
     container.farms.get(farm_id)
+    container.check_provider(provider)
     made = container.stac_item(farm_id, day, provider or container.settings.provider)
     if made is None:
         raise UnknownNameError(

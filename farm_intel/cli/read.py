@@ -124,6 +124,7 @@ def calendar(*, farm_id: str, start: date | None, end: date | None, provider: st
     check_range(start, end)
     container = container_from_environment()
     container.farms.get(farm_id)
+    container.check_provider(provider)
     rows = [
         {
             "date": day.solar_day,

@@ -80,7 +80,7 @@ class _OpenShards:
 
     def __init__(self, storage: Any) -> None:
         self._lock = storage._db_lock  # noqa: SLF001 - the same lock as the method this stands in for
-        self._connect_once = storage._connect  # noqa: SLF001
+        self._connect_once = storage._connect  # noqa: SLF001 - the one place for private symbols
         self._address = storage.conn_string_for_shard
         self._engines: dict[str, Any] = {}
 

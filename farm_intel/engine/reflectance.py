@@ -121,7 +121,7 @@ def _flagged(scene: Scene, declared: float | None) -> _Decision:
     return True, "flag", MetadataState.CONSISTENT
 
 
-def _by_baseline(scene: Scene, declared: float | None) -> _Decision:  # noqa: ARG001
+def _by_baseline(scene: Scene, declared: float | None) -> _Decision:  # noqa: ARG001 - one signature for all rules
     before = _before_offset(scene)
     if before is None:
         return scene.acquired_at >= _OFFSET_SINCE, "acquisition date", MetadataState.SILENT

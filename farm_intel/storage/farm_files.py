@@ -221,7 +221,7 @@ def _planting_date(value: Any) -> date | None:
     text = str(value).strip()
     try:
         if not re.fullmatch(r"\d{4}-\d{2}-\d{2}([T ].*)?", text):
-            raise ValueError(text)  # noqa: TRY301
+            raise ValueError(text)  # noqa: TRY301 - told with the others just below
         return date.fromisoformat(text[:10])
     except ValueError as error:
         raise FarmRejectedError(f"planting date {text!r} is not YYYY-MM-DD") from error

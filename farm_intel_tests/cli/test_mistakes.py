@@ -54,6 +54,16 @@ def test_doctor_reports_an_unusable_home_and_goes_on(cli: Cli, tmp_path: Path, m
     assert found["indices"]["result"] == "fine"
 
 
+def test_a_provider_that_does_not_exist_is_not_taken_for_one_without_data(installed: Cli) -> None:
+    farm_id = json.loads(installed("farms", "list", "--format", "json")[1])[0]["farm_id"]
+
+    for command in (("calendar", "--farm", farm_id), ("item", farm_id, "2026-01-04")):
+        code, _, err = installed(*command, "--provider", "mars")
+        assert code == 2
+        assert "no provider 'mars'" in err
+        assert "sentinel_hub" in err
+
+
 def test_doctor_names_variables_that_are_no_settings(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FARM_INTEL_STAC_URI", "misspelt")
 
