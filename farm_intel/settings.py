@@ -107,6 +107,8 @@ class Settings(BaseSettings):
     """Attempts after the first for transient failures of a range read."""
     reader: Literal["auto", "fast", "rasterio"] = "auto"
     """How blocks are read: `fast` (ranges + libdeflate), `rasterio`, or `auto`: fast where the file allows."""
+    read_whole_blocks: bool = False
+    """Inflate every block to its end and check its checksum, instead of only to the last row a farm needs."""
     read_concurrency: int = Field(default=32, ge=1)
     """Range requests in flight; 32 suits 30 ms of latency, 64 to 128 suit 80 ms."""
     engine_threads: int = Field(default=0, ge=0)

@@ -259,6 +259,7 @@ class Imagery(Mapping[str, "ImageryProvider"]):
                 concurrency=settings.read_concurrency,
                 timeout_s=settings.read_timeout_s,
                 retries=settings.read_retries,
+                whole_blocks=settings.read_whole_blocks,
                 sign=catalog.sign,
                 s3=S3Options(
                     endpoint_url=S3_ENDPOINTS.get(source.profile.dialect, ""),
