@@ -82,9 +82,10 @@ class SqlObservationStore:
             self._restore_swept(publication, present)
             _RASTER_ROWS.run(connection, *publishing.raster_columns(publication, present, connection))
             _OBSERVATION_ROWS.run(connection, *publishing.observation_columns(publication, written, connection))
-            days = publishing.coverage_columns(publication, written, connection)
+            statuses = publishing.day_statuses(publication)
+            days = publishing.coverage_columns(publication, written, statuses, connection)
             _BETTER_DAYS.run(connection, days, len(written))
-            self._settle_days(connection, publication, publishing.day_statuses(publication))
+            self._settle_days(connection, publication, [status for status, _ in statuses])
         addresses = tuple(raster.sha256 if raster else None for raster in written)
         return PublishReceipt(
             raster_sha256=addresses,
@@ -240,6 +241,8 @@ class SqlObservationStore:
             return
         held = {row.farm_id: row.status for row in self._rows_of_day(connection, publication, tables.coverage, worse)}
         doubtful = [farm_id for farm_id, status in held.items() if status != new[farm_id]]
+        if not doubtful:
+            return
         best: dict[str, Row[Any]] = {}
         for row in self._rows_of_day(connection, publication, tables.observations, doubtful):
             other = best.get(row.farm_id)

@@ -161,17 +161,20 @@ def observation_columns(
 
 
 def coverage_columns(
-    publication: Publication, written: Sequence[WrittenRaster | None], connection: Connection
+    publication: Publication,
+    written: Sequence[WrittenRaster | None],
+    statuses: Sequence[tuple[str, int]],
+    connection: Connection,
 ) -> dict[str, ColumnValues]:
-    """Return the columns of the calendar rows: per farm, the index that says most speaks for the day."""
+    """Return the columns of the calendar rows; `statuses` as of `day_statuses`."""
     batch, judgement = publication.batch, publication.judgement
-    best = _speaking_index(publication)
+    best = [index for _, index in statuses]
     rows = np.arange(len(batch.farm_ids))
     return {
         "farm_id": list(batch.farm_ids),
         **_identity(publication),
-        "status": list(day_statuses(publication)),
-        "reason": [judgement.reasons[f][i] for f, i in enumerate(best.tolist())],
+        "status": [status for status, _ in statuses],
+        "reason": [judgement.reasons[f][i] for f, i in enumerate(best)],
         "scene_ids": [_names_text(names) for names in batch.scene_ids],
         "valid_pixel_fraction": judgement.valid_fraction[rows, best].tolist(),
         "cloud_fraction": judgement.cloud_fraction[rows, best].tolist(),
@@ -181,10 +184,10 @@ def coverage_columns(
     }
 
 
-def day_statuses(publication: Publication) -> list[str]:
-    """Return each farm's status of the day."""
+def day_statuses(publication: Publication) -> list[tuple[str, int]]:
+    """Return each farm's status of the day and the position of the index that says most, which speaks for the day."""
     statuses = publication.judgement.statuses
-    return [statuses[f][i].value for f, i in enumerate(_speaking_index(publication).tolist())]
+    return [(statuses[f][i].value, i) for f, i in enumerate(_speaking_index(publication).tolist())]
 
 
 def _speaking_index(publication: Publication) -> npt.NDArray[np.intp]:
