@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from hashlib import blake2b
 from itertools import batched
@@ -26,6 +26,11 @@ COMPOSITE_DAYS = timedelta(days=31)
 """A composite is filed under its window's first day, up to this long before the day its pixels were seen."""
 
 
+def _nobody(_index: str) -> tuple[str, ...]:
+    """Prefer no provider."""
+    return ()
+
+
 class AssessingService:
     """Fuses, smooths and stores; pure rules are in domain, their parameters in indices."""
 
@@ -37,6 +42,7 @@ class AssessingService:
         registry: IndexRegistry,
         clock: Clock,
         harmonise: bool = True,
+        preference: Callable[[str], Sequence[str]] = _nobody,
     ) -> None:
         """Keep the ports.
 
@@ -46,6 +52,7 @@ class AssessingService:
             registry: the indices, with their parameters.
             clock: when results were recorded.
             harmonise: bring other sensors to the common one's scale (off where sensors are known to be equal).
+            preference: index -> providers, best first, for looks that are equally sure.
 
         """
         self._observations = observations
@@ -53,6 +60,7 @@ class AssessingService:
         self._registry = registry
         self._clock = clock
         self._harmonise = harmonise
+        self._preference = preference
 
     def rules(self, index: str) -> AssessmentRules:
         """Return the rules an index is fused by.
@@ -61,7 +69,9 @@ class AssessingService:
             UnknownNameError: there is no such index.
 
         """
-        return assessment_rules(self._registry.get(index), harmonise=self._harmonise)
+        return assessment_rules(
+            self._registry.get(index), harmonise=self._harmonise, preference=self._preference(index)
+        )
 
     def fuse(
         self, farm_ids: Sequence[str], indices: Sequence[str], *, start: date, end: date

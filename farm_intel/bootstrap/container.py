@@ -142,12 +142,14 @@ class Container:
         """The fuse-and-smooth use case."""
         from farm_intel.assessing.service import AssessingService
 
+        settings = self.settings
         return AssessingService(
             observations=self.observations,
             assessments=self.assessments,
             registry=self.registry,
             clock=self.clock,
-            harmonise=self.settings.harmonise,
+            harmonise=settings.harmonise,
+            preference=lambda slug: settings.provider_order.get(slug, settings.providers),
         )
 
     @cached_property

@@ -4,7 +4,8 @@ Per farm and observed day:
 
 1. Looks that are too coarse for the field, too unsure, or spikes in time do not take part.
 2. Looks of one sensor family within minutes of each other are one acquisition, whoever delivered it: the surest of them
-   stands for it. The same scene through two providers is not two measurements.
+   stands for it, of equally sure ones the operator's first choice. The same scene through two providers is not two
+   measurements.
 3. Among acquisitions the surest leads. Others within `margin` of its confidence that agree with it are averaged with
    it, weighted by inverse variance; where they scatter more than their errors allow, the error of the mean is widened
    (Birge ratio). Otherwise the leader is the value.
@@ -67,6 +68,8 @@ class AssessmentRules:
     fusion: FusionRule
     lines: tuple[IndexLine, ...] = ()
     """Harmonisation per row of the sensor table; empty for none."""
+    preference: tuple[str, ...] = ()
+    """Providers, best first: who stands for an acquisition where two are equally sure."""
     version: str = ""
     """Changes with every parameter; part of every fingerprint."""
 
@@ -121,7 +124,7 @@ def decide(looks: Looks, rules: AssessmentRules) -> Decisions:
     verdict[confidence < rules.confidence.minimum] = LOW_CONFIDENCE
     verdict[spikes.spike] = DESPIKED
     verdict[~eligible] = CONTEXT_ONLY
-    groups = _Groups.of(looks, confidence, verdict == OUTRANKED, rules.fusion)
+    groups = _Groups.of(looks, _merit(looks, confidence, rules), verdict == OUTRANKED, rules.fusion)
     return _combine(_Judged(looks, harmonised, sigma, components, confidence, verdict, spikes), groups, rules.fusion)
 
 
@@ -168,17 +171,27 @@ class _Groups:
     """(D,) the surest usable look, -1 for none."""
 
     @classmethod
-    def of(cls, looks: Looks, confidence: Floats, usable: Booleans, rule: FusionRule) -> _Groups:
+    def of(cls, looks: Looks, merit: Integers, usable: Booleans, rule: FusionRule) -> _Groups:
         fresh = np.ones(len(looks), np.bool_)
         fresh[1:] = (looks.farm[1:] != looks.farm[:-1]) | (looks.day[1:] != looks.day[:-1])
         first, day = np.flatnonzero(fresh), np.cumsum(fresh) - 1
-        merit = np.empty(len(looks), np.int64)
-        # Ties go to the finer look, then to the first by key: never to the one that happened to arrive first.
-        merit[np.lexsort((np.arange(len(looks)), looks.gsd_m, -confidence))] = np.arange(len(looks))
         acquisition = _acquisitions(looks, day, rule)
         delegate = _best_of(acquisition, merit, usable)
         leader = _best_of(day, merit, usable)
         return cls(day, first, np.where(usable, delegate[acquisition] if len(looks) else -1, -1), leader)
+
+
+def _merit(looks: Looks, confidence: Floats, rules: AssessmentRules) -> Integers:
+    """Return (N,) the place of each look, the surest first.
+
+    Ties go to the operator's order, then to the finer look, then to the first by key: never to the one that happened
+    to arrive first.
+    """
+    places = {name: place for place, name in enumerate(rules.preference)}
+    preferred = np.array([places.get(row.key.provider, len(places)) for row in looks.observations], np.int64)
+    merit = np.empty(len(looks), np.int64)
+    merit[np.lexsort((np.arange(len(looks)), looks.gsd_m, preferred, -confidence))] = np.arange(len(looks))
+    return merit
 
 
 def _acquisitions(looks: Looks, day: Integers, rule: FusionRule) -> Integers:

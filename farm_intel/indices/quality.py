@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations_with_replacement
@@ -53,12 +53,15 @@ class QualityTable:
     target: str
 
 
-def assessment_rules(index: SpectralIndex, *, harmonise: bool = True) -> AssessmentRules:
+def assessment_rules(
+    index: SpectralIndex, *, harmonise: bool = True, preference: Sequence[str] = ()
+) -> AssessmentRules:
     """Return the rules by which looks of an index are judged and fused.
 
     Args:
         index: any index of the registry; one without a row of its own gets shares of its span.
         harmonise: bring other sensors to the common one.
+        preference: providers, best first, for looks that are equally sure.
 
     """
     table = quality_table()
@@ -81,6 +84,7 @@ def assessment_rules(index: SpectralIndex, *, harmonise: bool = True) -> Assessm
             source=table.sources.get(index.slug, ""),
         ),
         lines=index_lines(index, table) if harmonise else (),
+        preference=tuple(preference),
     )
     return replace(rules, version=hashlib.sha256(repr(rules).encode()).hexdigest()[:16])
 

@@ -132,6 +132,23 @@ def test_harmonisation_can_be_switched_off(assessments):
     assert on.fingerprint != off.fingerprint
 
 
+def test_an_index_has_its_own_order_of_providers_and_a_new_order_is_a_new_judgement(assessments):
+    orders = {INDEX: ("stac", "earth_engine"), "ndmi": ("earth_engine", "stac")}
+    rows = [look("a", START, 0.6, provider=name, index=index) for name in ("stac", "earth_engine") for index in orders]
+    service = _service(assessments, rows, preference=orders.__getitem__)
+
+    fused = {item.index: item for item in service.fuse(["a"], list(orders), start=START, end=END)}
+
+    chosen = {
+        index: [c.key.provider for c in item.candidates if c.verdict is CandidateVerdict.CHOSEN]
+        for index, item in fused.items()
+    }
+    assert chosen == {INDEX: ["stac"], "ndmi": ["earth_engine"]}
+    turned = _service(assessments, rows, preference=lambda index: orders[index][::-1])
+    (again,) = turned.fuse(["a"], [INDEX], start=START, end=END)
+    assert again.fingerprint != fused[INDEX].fingerprint
+
+
 def test_a_series_runs_from_the_first_to_the_last_usable_day_and_is_stored(assessments):
     service = _service(assessments, _every_five_days([0.5, 0.55, 0.1, 0.6, 0.62]) + _every_five_days([0.4], "b"))
     list(service.fuse(["a", "b", "c"], [INDEX], start=START, end=END))

@@ -164,6 +164,26 @@ def test_a_fallback_provider_shows_in_the_fused_value():
     assert "fallback_provider" in fused.flags
 
 
+@pytest.mark.parametrize("first", ["stac", "earth_engine", "sentinel_hub"])
+def test_of_equally_sure_looks_the_operators_first_provider_is_taken(first):
+    order = (first, *({"stac", "earth_engine", "sentinel_hub"} - {first}))
+    rules = assessment_rules(load_registry().get("ndvi"), harmonise=False, preference=order)
+    rows = [look("a", DAY, 0.6, provider=name) for name in ("sentinel_hub", "earth_engine", "stac")]
+
+    (fused,) = _fuse(*rows, rules=rules)
+
+    assert [name for name, verdict in _verdicts(fused).items() if verdict is CandidateVerdict.CHOSEN] == [first]
+    assert rules.version != RULES.version
+
+
+def test_a_surer_look_beats_the_operators_order():
+    rules = assessment_rules(load_registry().get("ndvi"), harmonise=False, preference=("stac", "earth_engine"))
+
+    (fused,) = _fuse(look("a", DAY, 0.6, cloud=0.3), look("a", DAY, 0.62, provider="earth_engine"), rules=rules)
+
+    assert _verdicts(fused)["earth_engine"] is CandidateVerdict.CHOSEN
+
+
 def test_ties_go_to_the_finer_look():
     rows = [look("a", DAY, 0.6, provider="a_coarse", gsd_m=20.0), look("a", DAY, 0.61, provider="z_fine", gsd_m=10.0)]
 
