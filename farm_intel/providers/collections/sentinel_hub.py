@@ -1,4 +1,4 @@
-"""Sentinel-2 Level 2A as Sentinel Hub serves it: bands by their own names, digital numbers as ESA delivered them."""
+"""Sentinel-2 Level 2A as Sentinel Hub serves it: bands by their own names, reflectance as 10000 rho + 1000."""
 
 from __future__ import annotations
 
@@ -53,12 +53,11 @@ ROWS: tuple[CollectionProfile, ...] = (
     CollectionProfile(
         dialect=DIALECT,
         collection="sentinel-2-l2a",
-        version="1",
+        version="2",
         title="Sentinel-2 Level 2A, Sentinel Hub (main and Copernicus Data Space deployments)",
         assets=MappingProxyType(_BANDS),
-        # With harmonizeValues=false digital numbers are those of the product, so the baseline in its name decides; the
-        # service's own metadata cannot be wrong about pixels it has not touched, hence no probe.
-        radiometry=RadiometryRule(scale=1e-4, offset=-0.1, offset_rule=OffsetRule.BASELINE, nodata=0, probe=False),
+        # Our script asks for reflectance, which the service makes by each pixel's own scene, and writes it down so.
+        radiometry=RadiometryRule(scale=1e-4, offset=-0.1, offset_rule=OffsetRule.FIXED, nodata=0, probe=False),
         mask=SCENE_CLASSIFICATION,
         gsd_m=10.0,
         sensor="msi",

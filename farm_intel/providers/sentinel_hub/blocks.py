@@ -97,8 +97,8 @@ class _ProcessReader:
 
     def __init__(self, gateway: SentinelHubGateway, profile: CollectionProfile, threads: ThreadPoolExecutor) -> None:
         self._gateway = gateway
-        self._service = Service(config=gateway.config, collection=gateway.collection(profile))
         self._mask = profile.assets[profile.mask.band]
+        self._service = Service(config=gateway.config, collection=gateway.collection(profile), mask=self._mask)
         self._threads = threads
         self._scenes: dict[_SceneKey, _SceneBands] = {}
         self._waiting: OrderedDict[_BlockKey, Planes] = OrderedDict()

@@ -62,22 +62,30 @@ def to_javascript(node: Node, variables: Mapping[str, str]) -> str:
             raise FormulaRejectedError(f"operator {operator!r} has no JavaScript form")
 
 
-def pixels_script(bands: Sequence[str]) -> str:
-    """Return the script that hands bands over as they are: digital numbers in 16 bits, and `dataMask` last.
+def pixels_script(bands: Sequence[str], mask: str) -> str:
+    """Return the script that hands bands over in 16 bits, and `dataMask` last.
+
+    Reflectance becomes 10000 rho + 1000, the digital number of today's products, by the service's own conversion: a
+    request cannot choose its scene, and where a neighbouring tile fills in, that tile's processing baseline decides
+    whether its digital numbers carry the offset, which the answer does not tell.
 
     Args:
         bands: the service's names, e.g. `B04`, `SCL`.
+        mask: the one among them that holds classes.
 
     """
     inputs = [*bands, DATA_MASK]
-    values = ", ".join(f"sample.{band}" for band in inputs)
+    whole = {mask, DATA_MASK}
+    units = ["DN" if band in whole else "REFLECTANCE" for band in inputs]
+    values = ", ".join(f"sample.{band}" if band in whole else f"number(sample.{band})" for band in inputs)
     return "\n".join(
         [
             "//VERSION=3",
             "function setup() {",
-            f'  return {{input: [{{bands: {json.dumps(inputs)}, units: "DN"}}],',
+            f"  return {{input: [{{bands: {json.dumps(inputs)}, units: {json.dumps(units)}}}],",
             f'          output: {{id: "default", bands: {len(inputs)}, sampleType: "UINT16"}}, mosaicking: "SIMPLE"}};',
             "}",
+            "function number(reflectance) { return Math.max(1, Math.round(10000 * reflectance) + 1000); }",
             "function evaluatePixel(sample) {",
             f"  return [{values}];",
             "}",

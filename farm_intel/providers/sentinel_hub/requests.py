@@ -21,7 +21,7 @@ from farm_intel.providers.sentinel_hub.evalscripts import StatisticsScript, pixe
 PERCENTILES = (10, 25, 50, 75, 90)
 
 _AS_DELIVERED = {"processing": {"harmonizeValues": False}}
-"""By default negative reflectance is cut off at 0 and digital numbers are shifted; other providers do neither."""
+"""By default negative reflectance is cut off at 0, which other providers do not do."""
 
 type Period = tuple[datetime, datetime]
 """[from, to) in UTC, whole seconds."""
@@ -33,12 +33,14 @@ class Service:
 
     config: SHConfig
     collection: DataCollection
+    mask: str
+    """The service's name of the band that holds classes."""
 
 
 def pixels_request(service: Service, bands: Sequence[str], grid: PixelGrid, period: Period) -> DownloadRequest:
     """Return the request for bands of one scene on a grid: a 16-bit TIFF with one band each, `dataMask` last."""
     request = SentinelHubRequest(
-        evalscript=pixels_script(bands),
+        evalscript=pixels_script(bands, service.mask),
         input_data=[
             SentinelHubRequest.input_data(
                 service.collection,

@@ -170,7 +170,11 @@ class SentinelHubStatistics:
     def _send(self, job: _Job, ask: _Ask, meter: _Meter) -> list[IntervalAnswer]:
         script = job.scripts[ask.group]
         what = f"statistics of farm {ask.farm_id} from {ask.days[0]} to {ask.days[-1]}"
-        service = Service(config=self._gateway.config, collection=self._gateway.collection(job.profile))
+        service = Service(
+            config=self._gateway.config,
+            collection=self._gateway.collection(job.profile),
+            mask=job.profile.assets[job.profile.mask.band],
+        )
         left, bottom, right, top = ask.area.polygon.bounds
         width, height = (max(1, round(length / ask.grid.pixel_m)) for length in (right - left, top - bottom))
         expected = {slug: ["B0"] for slug in script.outputs}

@@ -130,15 +130,15 @@ def test_reasons_cover_everything_the_mask_can_say() -> None:
     assert script.bands[-1] == "SCL"
 
 
-def test_pixels_are_handed_over_as_they_are() -> None:
+def test_pixels_are_handed_over_as_numbers_of_one_scale_whatever_the_scenes_own() -> None:
     context = quickjs.Context()
-    context.eval(pixels_script(["B04", "SCL"]))
+    context.eval(pixels_script(["B04", "SCL"], "SCL"))
     setup = json.loads(context.eval("JSON.stringify(setup())"))
 
     assert setup == {
-        "input": [{"bands": ["B04", "SCL", "dataMask"], "units": "DN"}],
+        "input": [{"bands": ["B04", "SCL", "dataMask"], "units": ["REFLECTANCE", "DN", "DN"]}],
         "output": {"id": "default", "bands": 3, "sampleType": "UINT16"},
         "mosaicking": "SIMPLE",
     }
-    told = context.eval("JSON.stringify(evaluatePixel({B04: 1234, SCL: 4, dataMask: 1}))")
-    assert json.loads(told) == [1234, 4, 1]
+    evaluated = "JSON.stringify([0.0234, -0.0003, -0.2].map(rho => evaluatePixel({B04: rho, SCL: 4, dataMask: 1})))"
+    assert json.loads(context.eval(evaluated)) == [[1234, 4, 1], [997, 4, 1], [1, 4, 1]]

@@ -17,11 +17,12 @@ INDEX = load_registry().select(["ndvi"])
 
 PIXELS_SCRIPT = """//VERSION=3
 function setup() {
-  return {input: [{bands: ["B08", "B04", "SCL", "dataMask"], units: "DN"}],
+  return {input: [{bands: ["B08", "B04", "SCL", "dataMask"], units: ["REFLECTANCE", "REFLECTANCE", "DN", "DN"]}],
           output: {id: "default", bands: 4, sampleType: "UINT16"}, mosaicking: "SIMPLE"};
 }
+function number(reflectance) { return Math.max(1, Math.round(10000 * reflectance) + 1000); }
 function evaluatePixel(sample) {
-  return [sample.B08, sample.B04, sample.SCL, sample.dataMask];
+  return [number(sample.B08), number(sample.B04), sample.SCL, sample.dataMask];
 }
 """
 
