@@ -122,7 +122,7 @@ class _Fusing:
                 request,
                 order,
                 run_id=self._work.run_id,
-                deadline_s=max(self._work.deadlines_s[name] for name, _ in order),
+                deadline_s=sum(self._work.deadlines_s[name] for name, _ in order),
                 on_switch=self._switched,
             )
             try:

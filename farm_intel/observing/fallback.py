@@ -102,7 +102,8 @@ def observe_in_order(
         request: farms, days and indices; its provider and collection give way to the order's.
         order: (provider, collection), the preferred first.
         run_id: stored with every number.
-        deadline_s: time for all providers together; None: as long as it takes.
+        deadline_s: time for all providers together; each may use an equal share of what is left when its turn comes,
+            so that one that hangs leaves time for the next. None: as long as it takes.
         on_switch: told before another provider is asked.
 
     Raises:
@@ -120,6 +121,7 @@ def observe_in_order(
             replace(part, request=replace(part.request, provider=provider, collection=collection, flags=flags))
             for part in waiting
         ]
+        chain.begin_turn(len(order) - place)
         waiting = yield from chain.ask(asked, first=place == 0)
         if not waiting:
             break
@@ -139,13 +141,20 @@ class _Chain:
         self._service = service
         self._run_id = run_id
         self._until_s = None if deadline_s is None else time.monotonic() + deadline_s
+        self._turn_until_s = self._until_s
         self._unreadable: dict[Cell, CellOutcome] = {}
         self._may_succeed_later: set[Cell] = set()
 
     def has_time(self) -> bool:
         """Return whether another provider can be asked."""
-        left_s = self._left_s()
+        left_s = _left_s(self._until_s)
         return left_s is None or left_s > 0.0
+
+    def begin_turn(self, providers: int) -> None:
+        """Give the next provider its share of the time; so many, it included, have not been asked yet."""
+        left_s = _left_s(self._until_s)
+        if left_s is not None:
+            self._turn_until_s = time.monotonic() + left_s / providers
 
     def ask(self, parts: Sequence[_Open], *, first: bool) -> Generator[CellOutcome, None, list[_Open]]:
         """Ask one provider for everything that is open; yield its answers and return what is still open."""
@@ -246,8 +255,10 @@ class _Chain:
         """Return the cells a provider left open when it broke off; None where it never said which there are."""
         if part.known:
             return part.reasons.keys() - done
+        left_s = _left_s(self._until_s)
         try:
-            with self._time():
+            # its turn may be over; half of what the others have left is enough for a catalogue that answered before
+            with _time(None if left_s is None else left_s / 2):
                 plan = self._service.plan(part.request)
         except _DOWN:
             return set(part.cells()) - done if done else None
@@ -263,22 +274,24 @@ class _Chain:
     def _in_time(self, outcomes: Iterator[CellOutcome]) -> Iterator[CellOutcome]:
         """Yield from a generator under the deadline, which must not leak into the consumer between two steps."""
         while True:
-            with self._time():
+            with _time(_left_s(self._turn_until_s)):
                 outcome = next(outcomes, None)
             if outcome is None:
                 return
             yield outcome
 
-    def _time(self) -> AbstractContextManager[None]:
-        left_s = self._left_s()
-        if left_s is None:
-            return nullcontext()
-        if left_s <= 0.0:
-            raise DeadlineExceededError("the time for this request is up", hint="Allow more time.")
-        return deadlines.deadline(left_s)
 
-    def _left_s(self) -> float | None:
-        return None if self._until_s is None else self._until_s - time.monotonic()
+def _left_s(until_s: float | None) -> float | None:
+    return None if until_s is None else until_s - time.monotonic()
+
+
+def _time(left_s: float | None) -> AbstractContextManager[None]:
+    """Return the deadline of one step; None sets none."""
+    if left_s is None:
+        return nullcontext()
+    if left_s <= 0.0:
+        raise DeadlineExceededError("the time for asking it is up", hint="Allow more time.")
+    return deadlines.deadline(left_s)
 
 
 def _parts(part: _Open, reasons: Mapping[Cell, str]) -> list[_Open]:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, delete, exists, func, select
 
 from farm_intel.domain.errors import StoreError
-from farm_intel.domain.observations import ObservationStatus
+from farm_intel.domain.observations import Flag, ObservationStatus
 from farm_intel.storage import tables
 from farm_intel.storage.bulk import one_of
 from farm_intel.storage.database import hold_for_sweep, reading, transaction
@@ -208,7 +208,12 @@ def _row_checks() -> Mapping[str, Select[Any]]:
         "calendar day of an unknown raster": select(days.c.farm_id, days.c.solar_day, days.c.provider).where(
             without_raster_row(days.c.raster_sha256)
         ),
-        "observed cell without a raster": select(*key).where(observed, cells.c.raster_sha256.is_(None)),
+        "observed cell without a raster": select(*key).where(
+            # what a provider counted by its own means never had one
+            observed,
+            cells.c.raster_sha256.is_(None),
+            cells.c.flags.not_like(f"%{Flag.PROVIDER_STATISTICS.value}%"),
+        ),
         "observed cell without a number": select(*key).where(observed, cells.c.mean.is_(None)),
         "number in a cell that was not observed": select(*key).where(~observed, cells.c.mean.is_not(None)),
     }

@@ -15,6 +15,7 @@ from farm_intel.domain.errors import (
     BadRequestError,
     BudgetExceededError,
     CellsFailedError,
+    DeadlineExceededError,
     FarmIntelError,
     NotConfiguredError,
     ProviderDownError,
@@ -53,10 +54,15 @@ class Catalog(FakeCatalog):
 
     error: FarmIntelError | None = None
     takes_s: float = 0.0
+    hangs: bool = False
+    """Comes back when the caller's time is up, as a guarded call does."""
     left_s: list[float | None] = field(default_factory=list)
 
     def search(self, query: SceneQuery) -> SceneSearch:
         self.left_s.append(deadlines.remaining_s())
+        if self.hangs:
+            time.sleep(deadlines.remaining_s() or 0.0)
+            raise DeadlineExceededError("no time is left for the search")
         time.sleep(self.takes_s)
         found = FakeCatalog.search(self, query)
         if self.error is not None:
@@ -325,7 +331,7 @@ def test_a_request_that_is_wrong_is_not_carried_from_one_to_the_next() -> None:
     assert world.switches == []
 
 
-def test_the_deadline_holds_for_all_providers_together() -> None:
+def test_the_deadline_is_shared_and_what_one_leaves_is_the_next_ones() -> None:
     world = World()
     world.catalogs["one"].error = TransientError("503")
     world.catalogs["one"].takes_s = 0.2
@@ -337,7 +343,19 @@ def test_the_deadline_holds_for_all_providers_together() -> None:
     (first,), (second,) = world.catalogs["one"].left_s[:1], world.catalogs["two"].left_s[:1]
     assert first is not None
     assert second is not None
-    assert second <= first - 0.2
+    assert 4.0 < first <= 5.0
+    assert 8.0 < second <= 9.8
+
+
+def test_a_provider_that_hangs_leaves_time_for_the_next() -> None:
+    world = World()
+    world.catalogs["one"].hangs = True
+
+    told = world.observe(ONE, TWO, deadline_s=1.0)
+
+    assert {outcome.key.provider for outcome in told} == {"two"}
+    assert all(Flag.FALLBACK_PROVIDER in outcome.flags for outcome in told)
+    assert world.cells("two") == every_cell(DAYS[0], DAYS[5])
 
 
 def test_nobody_is_asked_after_the_deadline() -> None:
@@ -345,7 +363,7 @@ def test_nobody_is_asked_after_the_deadline() -> None:
     world.catalogs["one"].error = TransientError("503")
     world.catalogs["one"].takes_s = 0.1
 
-    with pytest.raises(CellsFailedError, match="one: 503; two: the time for this request is up"):
+    with pytest.raises(CellsFailedError, match="one: 503; two: the time for asking it is up"):
         world.observe(ONE, TWO, deadline_s=0.05)
 
     assert world.catalogs["two"].queries == []

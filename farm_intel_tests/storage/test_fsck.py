@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import update
 
+from farm_intel.domain.observations import Flag
 from farm_intel.storage import tables
 from farm_intel.storage.database import transaction
 from farm_intel.storage.fsck import GRACE, check_store, repair
@@ -84,6 +85,14 @@ def test_rows_that_contradict_each_other_are_found(filled, table, values, proble
         connection.execute(statement)
 
     assert problems(filled)[problem] == count
+
+
+def test_what_a_provider_counted_itself_needs_no_raster(filled):
+    cells = tables.observations
+    with transaction(filled.engine) as connection:
+        connection.execute(update(cells).values(raster_sha256=None, flags=Flag.PROVIDER_STATISTICS.value))
+
+    assert "observed cell without a raster" not in problems(filled)
 
 
 def test_files_without_rows_are_orphans_only_when_they_are_old(filled):

@@ -12,6 +12,7 @@ from farm_intel.domain.geo import BBox
 from farm_intel.domain.products import CollectionProfile
 from farm_intel.domain.scenes import Scene, SceneProblem, SceneQuery, SceneSearch, solar_day
 from farm_intel.providers.collections.earth_engine import IMAGE_COLLECTIONS, ImageCollection
+from farm_intel.providers.earth_engine.failures import NoSuchAssetError
 from farm_intel.providers.earth_engine.images import ImageReader
 from farm_intel.providers.earth_engine.session import EarthEngineCalls, EarthEngineSession
 from farm_intel.resilience.guard import CallGuard
@@ -51,7 +52,8 @@ class EarthEngineCatalog:
         """Return every scene of the collection over the box whose solar day there is one of the query's.
 
         Raises:
-            NotConfiguredError: the query is for another collection, or the service account is refused.
+            NotConfiguredError: the query is for another collection, the collection is not there for this project, or
+                the service account is refused.
             TransientError: Earth Engine does not answer.
 
         """
@@ -92,7 +94,13 @@ class EarthEngineCatalog:
             "region": _region(box),
         }
         while True:
-            page = self._calls.list_images(parameters)
+            try:
+                page = self._calls.list_images(parameters)
+            except NoSuchAssetError as error:
+                # a collection that is gone for this project is a matter of set-up; another provider may still answer
+                raise NotConfiguredError(
+                    error.message, hint=f"Check that the project may read {source.asset_id} and that it still exists."
+                ) from error
             yield list(page.get("images") or [])
             token = page.get("nextPageToken")
             if not token:

@@ -14,6 +14,7 @@ from farm_intel.providers.collections import profile
 from farm_intel.providers.collections.earth_engine import ImageCollection
 from farm_intel.providers.earth_engine.addresses import parse_href
 from farm_intel.providers.earth_engine.images import ImageReader
+from farm_intel.simulation.emulators.faults import Fault, FaultKind
 from farm_intel.simulation.landsat import landsat_scenes
 from farm_intel_tests.providers.earth_engine.support import LANDSAT, MODIS, S2, Rig
 
@@ -158,3 +159,12 @@ def test_refresh_changes_nothing(rig: Rig) -> None:
     scene = rig.search(day, day).scenes[0]
 
     assert rig.catalog().refresh(scene) is scene
+
+
+def test_a_collection_that_is_not_there_is_a_matter_of_setup(rig: Rig) -> None:
+    """So that another provider is asked, as for a refused account."""
+    day = rig.world.acquisition_days[0]
+    rig.server.faults.add(Fault(kind=FaultKind.NOT_FOUND, path=":listAssets", times=0))
+
+    with pytest.raises(NotConfiguredError, match="S2_SR_HARMONIZED"):
+        rig.search(day, day)

@@ -94,7 +94,7 @@ def test_an_expired_token_is_renewed(rig: Rig) -> None:
         (FaultKind.TRUNCATED, TransientError),
         (FaultKind.FORBIDDEN, NotConfiguredError),
         (FaultKind.UNAUTHORIZED, NotConfiguredError),
-        (FaultKind.NOT_FOUND, NoSuchAssetError),
+        (FaultKind.NOT_FOUND, NotConfiguredError),
     ],
 )
 def test_a_lasting_fault_is_the_right_typed_error(rig: Rig, kind: FaultKind, expected: type[FarmIntelError]) -> None:
