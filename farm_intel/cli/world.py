@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from farm_intel.bootstrap import Container, build_container, load_settings
+from farm_intel.cli.agreeing import SLUGS, score_agreement, tell_agreement
 from farm_intel.cli.backfilling import BackfillSummary, run_backfill
 from farm_intel.cli.comparing import Comparison, compare_providers
 from farm_intel.cli.emulators import FIRST_PORT
@@ -84,7 +85,8 @@ def accuracy(*, indices: tuple[str, ...], every_row: bool, output_format: str) -
     """Compare stored numbers with the truth of the simulated world; exit 1 when a target is missed.
 
     Errors are observed mean minus true mean, in index units; sizes are field areas. A second table compares the events
-    told from simulated seasons (harvest, drought, flood, hail) with those that truly happened.
+    told from simulated seasons (harvest, drought, flood, hail) with those that truly happened. A third and a fourth let
+    every provider, by pixels and by its own statistics, look at the same even fields: are they right, do they agree?
     """
     from farm_intel.simulation.accuracy import score
 
@@ -100,8 +102,12 @@ def accuracy(*, indices: tuple[str, ...], every_row: bool, output_format: str) -
             pass
     report = score(installation.world, container.observations.observations(indices=slugs), container.registry)
     states = _score_states(base)
+    with progress_bar("providers") as progress:
+        agreement = score_agreement(home / "providers", _installed, progress)
     if output_format == "json":
-        click.echo(json.dumps({**report.as_dict(), "states": states.as_dict()}, indent=2))
+        click.echo(
+            json.dumps({**report.as_dict(), "states": states.as_dict(), "providers": agreement.as_dict()}, indent=2)
+        )
     else:
         rows = [row for row in report.table() if every_row or _is_summary(row)]
         emit(rows, tuple(rows[0]) if rows else (), output_format, empty="nothing was observed")
@@ -114,11 +120,16 @@ def accuracy(*, indices: tuple[str, ...], every_row: bool, output_format: str) -
             f"{states.rules}; {states.flaps} of {states.changes} state changes were taken back within 15 days",
             err=True,
         )
-    missed = (*report.failed_targets, *states.failed_targets)
+        tell_agreement(agreement, output_format, every_row=every_row)
+    missed = (*report.failed_targets, *states.failed_targets, *agreement.failed_targets)
     for line in missed:
         click.echo(f"missed: {line}", err=True)
     if missed:
         raise click.exceptions.Exit(1)
+
+
+def _installed(home: Path, files: WorldFiles, changes: Mapping[str, Any]) -> Container:
+    return install_world(home, files, SLUGS, **changes).container
 
 
 def _score_states(base: Container) -> StateReport:

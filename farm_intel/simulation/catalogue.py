@@ -155,7 +155,7 @@ def _holds(files: WorldFiles, world: FarmWorld) -> bool:
     """Return True where the folder holds this world, False where nothing is there."""
     if not files.folder.exists() or not any(files.folder.iterdir()):
         return False
-    if _read_truth(files)["options"] != json.loads(json.dumps(world.options.as_dict())):
+    if WorldOptions.from_dict(_read_truth(files)["options"]) != world.options:
         raise BadRequestError(
             f"{files.folder} holds a world with other options", hint="Choose another folder, or delete this one."
         )

@@ -26,6 +26,7 @@ OVERLAP_M = 1_400.0
 _CELL_M = 760.0
 """A field of 20 ha fits into a cell in any rotation."""
 _OUTSIDE_NORTH_M = 25_000.0
+_STRIP_HALF_M = 850.0
 _RESERVED_CELLS = 4
 """The lake, the farm with a hole, the tiny one and the overlapping pair."""
 
@@ -175,8 +176,18 @@ class LayoutBuilder:
         self._plots: list[Plot] = []
         self._cells = self._free_cells()
 
-    def build(self, sizes_ha: tuple[float, ...], farms: int) -> Layout:
-        """Return the layout: `farms` ordinary farms in turn of the size classes, then the six special ones."""
+    def build(self, sizes_ha: tuple[float, ...], farms: int, estate_m: float = 0.0) -> Layout:
+        """Return the layout: `farms` ordinary farms in turn of the size classes, then the six special ones.
+
+        Args:
+            sizes_ha: the size classes.
+            farms: how many ordinary ones.
+            estate_m: edge of one more, square, even field, S-ESTATE; 0 for none.
+
+        """
+        estate = self._estate(estate_m) if estate_m else None
+        if estate is not None:
+            self._cells = [(x, y) for x, y in self._cells if estate.distance(Point(x, y)) > _CELL_M / 2**0.5]
         room = len(self._cells) - _RESERVED_CELLS
         if farms > room:
             raise BadRequestError(
@@ -194,7 +205,17 @@ class LayoutBuilder:
         for number in range(farms):
             self._ordinary(number, sizes_ha[number % len(sizes_ha)])
         self._special(width)
+        if estate is not None:
+            self._plant("S-ESTATE", estate, estate.area / 10_000.0)
         return Layout(roads=roads, waters=(lake, river), fields=tuple(self._fields), plots=tuple(self._plots))
+
+    def _estate(self, edge_m: float) -> Polygon:
+        """Return the large square, in the eastern tile between the strip's end and the edge of the world."""
+        west, east = self._x + _STRIP_HALF_M + 50.0, self._extent.east_m
+        x, half = (west + east) / 2, edge_m / 2
+        if edge_m > min(east - west, self._extent.north_m - self._extent.south_m) - 200.0:
+            raise BadRequestError(f"an estate of {edge_m:g} m does not fit", hint="Ask for larger tiles (tile_px).")
+        return box(x - half, self._y - half, x + half, self._y + half)
 
     def _boundaries(self, axis: int) -> list[float]:
         low, high = (
@@ -276,7 +297,7 @@ class LayoutBuilder:
         self._plots.pop()
         self._own("S-OVERLAP-A", left, 2.0)
         self._own("S-OVERLAP-B", right, 2.0)
-        half = min(850.0, width / 2 - 100.0)
+        half = min(_STRIP_HALF_M, width / 2 - 100.0)
         strip = rotate(box(-half, -59.0, half, 59.0), 3.0)
         self._plant("S-STRIP", translate(strip, self._x, self._strip_y), 20.0)
         north = self._extent.north_m + _OUTSIDE_NORTH_M
