@@ -269,7 +269,7 @@ def _collect(
     products: Mapping[str, ScoredProduct],
     not_judged: Counter[str],
 ) -> dict[str, _Judged]:
-    """Return source -> its judged values, in order of first appearance."""
+    """Return source -> its judged values, by name."""
     farms = {farm.farm_id: farm for farm in world.farms}
     sources: dict[str, _Judged] = defaultdict(lambda: _Judged({}, Counter(), Counter()))
     for seen in observations:
@@ -286,7 +286,7 @@ def _collect(
         elif seen.statistics is not None:
             day = date.fromordinal(observed_ordinal(seen))
             found.values[seen.key.index, seen.key.farm_id, day] = seen.statistics.mean
-    return dict(sources)
+    return dict(sorted(sources.items()))
 
 
 def _why_not(seen: Observation, *, even: bool) -> str:

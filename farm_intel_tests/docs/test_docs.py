@@ -28,7 +28,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["docs/settings.md", "docs/indices.md", "docs/cli.md"])
+@pytest.mark.parametrize("name", ["docs/settings.md", "docs/indices.md", "docs/cli.md", "docs/providers.md"])
 def test_generated_pages_are_in_step(generator: ModuleType, name: str) -> None:
     assert (ROOT / name).read_text() == generator.PAGES[name](), "run `make docs`"
 
