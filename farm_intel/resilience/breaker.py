@@ -35,6 +35,10 @@ _RACES = 20
 """Lost compare-and-sets in a row after which a process acts on what it knows; only a broken store loses so many."""
 
 
+class ProbeUnderwayError(ProviderDownError):
+    """Another caller is finding out whether the host is back; its answer may be worth a short wait."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerRule:
     """When a breaker opens and for how long."""
@@ -126,7 +130,8 @@ class CircuitBreaker:
         """Return leave to make one try; give it back with `succeeded`, `failed` or `released`.
 
         Raises:
-            ProviderDownError: the breaker is open, or another caller is probing.
+            ProviderDownError: the breaker is open.
+            ProbeUnderwayError: another caller is probing.
 
         """
         permit = self.admit_at_once(operation)
@@ -291,9 +296,11 @@ class CircuitBreaker:
         )
 
     def _down(self, operation: Operation, record: BreakerRecord, now: datetime) -> ProviderDownError:
-        until = record.open_until if record.state(now) is BreakerState.OPEN else record.probe_until
+        is_open = record.state(now) is BreakerState.OPEN
+        until = record.open_until if is_open else record.probe_until
         wait_s = max(0.0, (until - now).total_seconds()) if until is not None else 0.0
-        return ProviderDownError(
+        kind = ProviderDownError if is_open else ProbeUnderwayError
+        return kind(
             f"{operation.provider} {operation.name} at {operation.host} is down and was not asked; "
             f"the last failure: {record.reason or 'unknown'}",
             retry_after_s=wait_s,

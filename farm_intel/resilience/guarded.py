@@ -20,7 +20,7 @@ from farm_intel.domain.errors import (
     TransientError,
 )
 from farm_intel.resilience import deadlines
-from farm_intel.resilience.breaker import CircuitBreaker, Permit
+from farm_intel.resilience.breaker import CircuitBreaker, Permit, ProbeUnderwayError
 from farm_intel.resilience.budget import BudgetLedger
 from farm_intel.resilience.clock import Sleeper
 from farm_intel.resilience.events import CallCounters, CallEvent, CallResult, OnEvent
@@ -33,6 +33,10 @@ _LOG = logging.getLogger("farm_intel.guard")
 
 _NOT_CHARGED = (ThrottledError, BadRequestError, NotConfiguredError, ProviderDownError)
 """The host refused before it did any work; after a timeout or a 5xx it may have done all of it, so that counts."""
+_PROBE_WAIT_S = 5.0
+"""How long a caller waits for another one's probe: without, the first block after an outage would lose every read
+beside the probe; much longer, and a host that hangs would hold up the next provider."""
+_PROBE_LOOK_S = 0.05
 
 
 @dataclass(slots=True)
@@ -158,10 +162,28 @@ class GuardedCalls:
         return answer
 
     def _begin(self, operation: Operation, units: float, retry: int) -> _Try:
-        """Pass the deadline, the breaker and the budget."""
+        """Pass the deadline, the breaker and the budget; wait a little for another caller's probe."""
+        until_s = self._clock.monotonic_s() + _PROBE_WAIT_S
+        while True:
+            try:
+                return self._enter(operation, units, retry)
+            except ProbeUnderwayError as error:
+                self._wait_on(operation, error, retry, until_s)
+            self._clock.sleep(_PROBE_LOOK_S)
+
+    def _wait_on(self, operation: Operation, error: ProbeUnderwayError, retry: int, until_s: float) -> None:
+        """Raise what happened where waiting for the probe has taken too long."""
+        if self._clock.monotonic_s() >= until_s:
+            self._tell(operation, error, retry=retry, units=0.0)
+            raise error
+
+    def _enter(self, operation: Operation, units: float, retry: int) -> _Try:
+        """Pass the deadline, the breaker and the budget, or be told why not."""
         try:
             deadlines.check(f"{operation.provider} {operation.name} at {operation.host}")
             permit = self._breaker.admit_at_once(operation) or self._breaker.admit(operation)
+        except ProbeUnderwayError:
+            raise
         except (DeadlineExceededError, ProviderDownError) as error:
             self._tell(operation, error, retry=retry, units=0.0)
             raise
@@ -237,9 +259,19 @@ class GuardedCalls:
     # --- event loops: what may wait for a database runs beside them -------------------------------------------------
 
     async def _abegin(self, operation: Operation, units: float, retry: int) -> _Try:
+        # not in the threads, which are few: the probe's own end needs one
+        until_s = self._clock.monotonic_s() + _PROBE_WAIT_S
+        while True:
+            try:
+                return await self._aenter(operation, units, retry)
+            except ProbeUnderwayError as error:
+                self._wait_on(operation, error, retry, until_s)
+            await self._clock.asleep(_PROBE_LOOK_S)
+
+    async def _aenter(self, operation: Operation, units: float, retry: int) -> _Try:
         if units <= 0.0 and self._warm(operation):
-            return self._begin(operation, units, retry)
-        beginning = asyncio.ensure_future(asyncio.to_thread(self._begin, operation, units, retry))
+            return self._enter(operation, units, retry)
+        beginning = asyncio.ensure_future(asyncio.to_thread(self._enter, operation, units, retry))
         try:
             return await asyncio.shield(beginning)
         except asyncio.CancelledError:

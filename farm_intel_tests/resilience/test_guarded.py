@@ -317,3 +317,46 @@ def test_many_threads_make_many_calls() -> None:
 
     (count,) = parts.guard.counters.counts()
     assert (count.calls, count.result) == (1600, CallResult.OK)
+
+
+def test_callers_beside_a_probe_wait_for_its_answer(ask: Ask) -> None:
+    """The first block after an outage reads much at once: only one read probes, the others must not be lost."""
+    parts = Parts(rule=BreakerRule(failures=1, open_s=5.0, jitter=0.0))
+    with pytest.raises(TransientError):
+        ask(parts, Host(TransientError("503")))
+    parts.time.advance(6.0)
+    probe = parts.breaker.admit(PROCESS)
+    assert probe.probe_token is not None
+    looks: list[float] = []
+    sleep = parts.time.sleep
+
+    class Answered(Host):
+        """Asked only once the probe is back."""
+
+        def __call__(self) -> str:
+            looks.extend(parts.time.slept)
+            return super().__call__()
+
+    def pass_time(seconds: float) -> None:
+        sleep(seconds)
+        if len(parts.time.slept) == 3:
+            parts.breaker.succeeded(probe)
+
+    parts.time.sleep = pass_time  # type: ignore[method-assign]  # the probe comes back while the caller waits
+    assert ask(parts, Answered()) == "fine"
+    assert 0.0 < sum(looks) < 1.0
+
+
+def test_a_probe_that_hangs_is_not_waited_for_long(ask: Ask) -> None:
+    parts, host = Parts(rule=BreakerRule(failures=1, open_s=5.0, jitter=0.0)), Host()
+    with pytest.raises(TransientError):
+        ask(parts, Host(TransientError("503")))
+    parts.time.advance(6.0)
+    parts.breaker.admit(PROCESS)
+
+    with pytest.raises(ProviderDownError):
+        ask(parts, host)
+
+    assert host.asked == 0
+    assert sum(parts.time.slept) < 6.0
+    assert [event.result for event in parts.events].count(CallResult.NOT_PERMITTED) == 1
