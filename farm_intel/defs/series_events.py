@@ -8,6 +8,7 @@ from typing import Protocol
 
 import dagster as dg
 
+from farm_intel.assessing.texts import state_texts
 from farm_intel.defs.blocks import Cell, group_cells
 from farm_intel.defs.cell_events import CellCheck, CellEvent, CellLedger, CellRecord, Metadata
 from farm_intel.defs.groups import CohortGroup
@@ -19,6 +20,8 @@ from farm_intel.domain.farm_state import UNKNOWN
 DAILY, SEASON, STATE, FARM = "daily", "season", "state", "farm"
 STATE_KNOWN = "state_known"
 STATE_KNOWN_DESCRIPTION = "Per cell: the farm's state can be told from what was observed; WARN where it is unknown."
+LANGUAGE = "en"
+"""Of the texts in events: the user interface speaks English; doors for farmers choose theirs."""
 SPARKLINE_DAYS = 60
 """Characters of a series' sparkline; longer series are thinned."""
 MAX_REASONS = 12
@@ -196,19 +199,19 @@ def _number(value: float | None) -> str:
 
 def describe_state(state: FarmState) -> Metadata:
     """Return the metadata of a state's materialisation: the state, what it means, what it rests on."""
+    texts = state_texts(LANGUAGE)
     rows = [
-        f"| {reason.index or '-'} | {reason.fact} | {reason.value:.4g} "
-        f"| {_number(reason.threshold)} | {reason.source} |"
+        f"| {texts.reason(reason)} | {reason.value:.4g} | {_number(reason.threshold)} | {reason.source} |"
         for reason in state.reasons[:MAX_REASONS]
     ]
-    head = ["| index | fact | value | threshold | source |", "|---|---|---|---|---|"]
+    head = ["| reason | value | threshold | source |", "|---|---|---|---|"]
     return {
         "state": state.state,
         "since": state.since.isoformat(),
         "confidence": round(state.confidence, 4),
         "event": state.event or "none",
-        "interpretation": state.interpretation,
-        "action": state.action,
+        "interpretation": texts.interpretation(state),
+        "action": texts.action(state),
         "reasons": dg.MetadataValue.md("\n".join([*head, *rows])),
         "crop": state.crop or "unknown",
         "rule_table": state.rule_table,

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import pytest
 
+from farm_intel.assessing.texts import state_texts
 from farm_intel.defs import compat
 from farm_intel.defs.assess_job import ASSESS_OP, look_for_changes
 from farm_intel.defs.build import build_definitions
@@ -103,7 +104,10 @@ def test_the_job_fuses_smooths_seasons_and_states_up_to_the_newest_day(instance)
     stored = made.assessments.state_rows["f00", DAYS[-1]]
     assert state.metadata["state"].value == stored.state
     assert state.metadata["since"].value == stored.since.isoformat()
-    assert all(reason.fact in state.metadata["reasons"].value for reason in stored.reasons)
+    texts = state_texts("en")
+    assert state.metadata["interpretation"].value == texts.interpretation(stored)
+    assert state.metadata["action"].value == texts.action(stored)
+    assert all(texts.reason(reason) in state.metadata["reasons"].value for reason in stored.reasons)
 
 
 def test_a_second_run_over_the_same_cells_makes_no_event(instance):
