@@ -151,8 +151,8 @@ def _tagged_days(tags: Mapping[str, str]) -> tuple[date, date] | None:
     if DAYS_TAG in tags:
         first, _, last = tags[DAYS_TAG].partition("..")
         return date.fromisoformat(first), date.fromisoformat(last)
-    start, end = tags.get(compat.RANGE_START_TAG), tags.get(compat.RANGE_END_TAG)
-    if start and end:
+    start, end = tags.get(compat.RANGE_START_TAG, ""), tags.get(compat.RANGE_END_TAG, "")
+    if "|" in start and "|" in end:  # series and seasons have farms for partitions, and work on no day
         return parse_partition_key(start)[0], parse_partition_key(end)[0]
     key = tags.get(compat.PARTITION_TAG, "")
     return (parse_partition_key(key)[0],) * 2 if "|" in key else None

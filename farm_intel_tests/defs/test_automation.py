@@ -183,6 +183,8 @@ def test_days_in_flight_are_read_from_every_kind_of_run():
         {"farm_intel/cohort": "other", "farm_intel/days": "2026-06-03..2026-06-03"},
         {compat.RANGE_START_TAG: "2026-06-05|a", compat.RANGE_END_TAG: "2026-06-05|z"},
         {compat.PARTITION_TAG: "2026-06-07|a"},
+        {compat.RANGE_START_TAG: "a", compat.RANGE_END_TAG: "z"},
+        {compat.PARTITION_TAG: "a"},
         {},
     ]
 
