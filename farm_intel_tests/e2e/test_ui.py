@@ -147,7 +147,7 @@ def test_a_backfill_from_the_ui_with_one_failing_cell_and_only_that_cell_again(s
 def launch_backfill(stage: Stage) -> str:
     """Choose both assets, two days and all farms in the UI's own dialog."""
     page = stage.page
-    page.goto(f"{stage.ui.url}/assets")
+    page.goto(f"{stage.ui.url}/assets?asset-selection=group:stac")
     expect(page.get_by_text(f"{PARTITIONS} partitions")).to_have_count(len(INDICES))
     page.locator("label:has(input)").first.click()
     page.get_by_role("button", name=f"Materialize selected ({len(INDICES)})…").click()
@@ -212,8 +212,10 @@ def sees_numbers_and_checks(stage: Stage, stored: dict[ObservationKey, Observati
     page.goto(f"{stage.ui.url}/assets/stac/{INDICES[0]}?view=checks&checkDetail=quality")
     expect(page.get_by_text("has_number")).to_be_visible()
     stage.shot("check")
-    page.goto(f"{stage.ui.url}/asset-groups")
+    page.goto(f"{stage.ui.url}/asset-groups~group:%22stac%22")
     expect(page.get_by_text("(1 failed)")).to_have_count(len(INDICES))
+    page.goto(f"{stage.ui.url}/asset-groups")
+    expect(page.get_by_text("season", exact=True).last).to_be_visible()
     stage.shot("lineage")
 
 
