@@ -216,6 +216,8 @@ def sees_numbers_and_checks(stage: Stage, stored: dict[ObservationKey, Observati
     expect(page.get_by_text("(1 failed)")).to_have_count(len(INDICES))
     page.goto(f"{stage.ui.url}/asset-groups")
     expect(page.get_by_text("season", exact=True).last).to_be_visible()
+    if SHOTS:
+        page.wait_for_timeout(4_000)  # arrows are drawn after the boxes, and nothing tells when
     stage.shot("lineage")
 
 
