@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ import tifffile
 
 from farm_intel.domain.errors import TransientError
 from farm_intel.domain.scenes import Scene
+from farm_intel.engine.reflectance import resolve_radiometry
 from farm_intel.providers.sentinel_hub.blocks import block_edge_px, decode_pixels, sentinel_hub_block_readers
+from farm_intel.providers.sentinel_hub.tiles import parse_reference
 from farm_intel.simulation.render import TileGround
 from farm_intel.simulation.scenes import plan_scenes
 from farm_intel_tests.providers.sentinel_hub.conftest import PROFILE, Hub, guard
@@ -50,7 +53,7 @@ def truth(hub: Hub, scene: Scene) -> dict[str, np.ndarray]:
 
 
 def test_one_request_brings_all_bands_and_the_mask(hub: Hub) -> None:
-    """Every pixel is the satellite's, at 10 m and 20 m, with the offset the product's baseline says it has."""
+    """Every pixel is the satellite's, at 10 m and 20 m, on the scale of today's products."""
     for scene in (hub.scenes()[0], hub.scenes()[1]):
         names = ["red", "nir", "swir16", "nir08", "scl"]
         blocks, requests = read(hub, scene, [(name, [(0, 0)]) for name in names], block_px=300)
@@ -131,6 +134,29 @@ def test_outside_the_swath_there_is_no_data(hub: Hub) -> None:
     assert (full > 0).all()
     assert (edge == 0).any()
     assert (edge > 0).any()
+
+
+def test_what_a_neighbouring_tile_fills_in_keeps_its_own_offset(hub: Hub) -> None:
+    """A scene of baseline 03.01 at a swath's edge; behind it the other tile's, of 05.11, in the same answer."""
+    scene = next(scene for scene in hub.scenes() if scene.acquired_at.day == 24 and scene.tile == "37MAU")
+    other = next(scene for scene in hub.scenes() if scene.acquired_at.day == 24 and scene.tile == "36MZD")
+    assert (scene.processing_baseline, other.processing_baseline) == ("03.01", "05.11")
+    rule = resolve_radiometry(PROFILE, scene, scene.bands["red"])
+    ((numbers,),), _ = read(hub, scene, [("red", [(0, 0)])], block_px=300)
+    grid, tile = parse_reference(scene.bands["red"].href, scene.scene_id).grid, hub.world.tiles[1].grid
+    top, left = round((tile.north_m - grid.north_m) / 10.0), round((grid.west_m - tile.west_m) / 10.0)
+    own = truth(hub, scene)["red"][top : top + grid.height_px, left : left + grid.width_px] > 0
+    numbers = numbers[: grid.height_px, : grid.width_px]
+    x, y = np.meshgrid(
+        grid.west_m + 10.0 * (np.arange(grid.width_px) + 0.5), grid.north_m - 10.0 * (np.arange(grid.height_px) + 0.5)
+    )
+    seen = hub.world.reflectance(x, y, date(2026, 1, 24), int(grid.crs.removeprefix("EPSG:")))["red"]
+    off = np.abs(numbers * rule.scale + rule.offset - seen)
+
+    for part in (own, ~own & (numbers > 0)):
+        assert part.sum() > 1000
+        assert np.median(off[part]) < 0.003
+        assert np.percentile(off[part], 90) < 0.02
 
 
 def test_an_overview_is_the_band_thinned_out(hub: Hub) -> None:
