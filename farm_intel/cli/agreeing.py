@@ -14,7 +14,6 @@ from farm_intel.cli.output import emit
 from farm_intel.domain.observations import Observation
 from farm_intel.domain.ports import Progress
 from farm_intel.observing.model import ObserveRequest
-from farm_intel.providers.rows import Adapter
 from farm_intel.simulation.catalogue import WorldFiles, write_world
 from farm_intel.simulation.emulators.fleet import EARTH_ENGINE, SENTINEL_HUB, emulators
 from farm_intel.simulation.landsat import landsat_scenes
@@ -113,7 +112,7 @@ def _observe(container: Container, world: FarmWorld, capability: str) -> Iterato
     for source in container.sources:
         if source.capability.value == capability:
             # The estate is there for coarse pixels; in fine ones it would only cost the emulators a minute.
-            every = source.profile.gsd_m >= COARSE_GSD_M or source.row.adapter is Adapter.STAC
+            every = source.profile.gsd_m >= COARSE_GSD_M or source.row.adapter.value == "stac"
             farms = tuple(farm.farm_id for farm in large if every or farm.size_class_ha <= LARGEST_FINE_HA)
             request = ObserveRequest(
                 provider=source.name, collection=source.collection, indices=SLUGS, farm_ids=farms, days=days
