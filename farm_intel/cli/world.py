@@ -59,7 +59,7 @@ def demo(*, indices: tuple[str, ...], days: int) -> None:
         settings = {
             "providers": DEMO_PROVIDERS,
             "landsat_url": str(world.folder / "landsat-c2-l2"),
-            # the world's sensors share one set of bands: there is nothing to bring to a common scale
+            # bands of one name are one band in the world: no coefficients between sensors are wanted
             "harmonise": False,
             "index_files": base.settings.index_files,
             **fleet.settings(),
