@@ -141,7 +141,8 @@ def _wants_probe(rule: RadiometryRule, scene: Scene, state: MetadataState, decla
         return False
     if state is not MetadataState.CONSISTENT:
         return True
-    if rule.offset_rule is OffsetRule.DECLARED or _before_offset(scene) is True:
+    # a baseline older than the offset on a newer scene is a slip of the catalogue, or the scene's own: ask the pixels
+    if rule.offset_rule is OffsetRule.DECLARED or (_before_offset(scene) is True and scene.acquired_at < _OFFSET_SINCE):
         return False
     two_statements_agree = bool(scene.offset_applied) and declared == 0.0
     return not two_statements_agree

@@ -25,7 +25,7 @@ from farm_intel.domain.errors import (
 )
 from farm_intel.domain.observations import Flag, ObservationStatus
 from farm_intel.observing.model import CellOutcome, ObserveRequest
-from farm_intel.observing.planning import Cell, make_tasks
+from farm_intel.observing.planning import Cell, ObservePlan, make_tasks
 from farm_intel.observing.service import ObservingService
 from farm_intel.resilience import deadlines
 
@@ -132,6 +132,15 @@ def observe_in_order(
     yield from chain.end(waiting)
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How asking one provider ended."""
+
+    error: FarmIntelError | None
+    plan: ObservePlan | None
+    """Which cells there are; None where its catalogue did not answer."""
+
+
 class _Chain:
     """Asks one provider after the other and keeps what they said."""
 
@@ -216,8 +225,9 @@ class _Chain:
         answered: set[Cell] = set()
         failed: dict[Cell, str] = {}
         ended: FarmIntelError | None = None
+        plans: list[ObservePlan] = []
         try:
-            for outcome in self._in_time(self._service.observe(request, run_id=self._run_id)):
+            for outcome in self._in_time(self._service.observe(request, run_id=self._run_id, on_plan=plans.append)):
                 cell = (outcome.key.solar_day, outcome.key.farm_id, outcome.key.index)
                 if outcome.status is ObservationStatus.PROVIDER_FAILED:
                     self._unreadable.setdefault(cell, outcome)
@@ -231,16 +241,14 @@ class _Chain:
             failed |= later
         except _DOWN as error:
             ended = error
-        return self._still_open(part, answered, failed, ended)
+        return self._still_open(part, answered, failed, _End(ended, plans[0] if plans else None))
 
-    def _still_open(
-        self, part: _Open, answered: set[Cell], failed: Mapping[Cell, str], ended: FarmIntelError | None
-    ) -> list[_Open]:
+    def _still_open(self, part: _Open, answered: set[Cell], failed: Mapping[Cell, str], end: _End) -> list[_Open]:
         name = part.request.provider
         reasons = {cell: f"{name}: {reason}" for cell, reason in failed.items()}
-        if ended is not None:
-            said = f"{name}: {ended.message}"
-            unanswered = self._unanswered(part, answered | failed.keys())
+        if end.error is not None:
+            said = f"{name}: {end.error.message}"
+            unanswered = _unanswered(part, answered | failed.keys(), end.plan)
             if unanswered is None:
                 return [self._noted(part, said)]
             self._may_succeed_later |= unanswered
@@ -250,20 +258,6 @@ class _Chain:
             reasons |= dict.fromkeys(silent, f"{name}: {_NO_SCENE}")
         self.said += reasons.values()
         return _parts(part, reasons)
-
-    def _unanswered(self, part: _Open, done: set[Cell]) -> set[Cell] | None:
-        """Return the cells a provider left open when it broke off; None where it never said which there are."""
-        if part.known:
-            return part.reasons.keys() - done
-        left_s = _left_s(self._until_s)
-        try:
-            # its turn may be over; half of what the others have left is enough for a catalogue that answered before
-            with _time(None if left_s is None else left_s / 2):
-                plan = self._service.plan(part.request)
-        except _DOWN:
-            return set(part.cells()) - done if done else None
-        slugs = part.request.indices
-        return {(day, farm_id, slug) for day, farm_id in plan.fingerprints for slug in slugs} - done
 
     def _noted(self, part: _Open, said: str) -> _Open:
         """Return a part nobody answered, with what was said of all of it."""
@@ -279,6 +273,15 @@ class _Chain:
             if outcome is None:
                 return
             yield outcome
+
+
+def _unanswered(part: _Open, done: set[Cell], plan: ObservePlan | None) -> set[Cell] | None:
+    """Return the cells a provider left open when it broke off; None where it never said which there are."""
+    if part.known:
+        return part.reasons.keys() - done
+    if plan is None:
+        return None
+    return {(day, farm_id, slug) for day, farm_id in plan.fingerprints for slug in part.request.indices} - done
 
 
 def _left_s(until_s: float | None) -> float | None:

@@ -143,22 +143,35 @@ class ObservingService:
         )
 
     def observe(
-        self, request: ObserveRequest, *, run_id: str, progress: Progress | None = None
+        self,
+        request: ObserveRequest,
+        *,
+        run_id: str,
+        progress: Progress | None = None,
+        on_plan: Callable[[ObservePlan], None] | None = None,
     ) -> Iterator[CellOutcome]:
         """Compute what is missing or stale and yield every cell of the request once it is stored.
 
         Cells that were up to date come first, from the store. Days without a scene are written to the calendar
         and yield nothing.
 
+        Args:
+            request: farms, days and indices of one provider.
+            run_id: stored with every number.
+            progress: told after every batch.
+            on_plan: told which cells there are, as soon as the catalogue has answered.
+
         Raises:
             CellsFailedError: at the end, naming the cells whose scenes could not be read for now.
 
         """
         with collecting_new_objects():
-            yield from self._observed(request, run_id, progress)
+            plan = self.plan(request)
+            if on_plan is not None:
+                on_plan(plan)
+            yield from self._observed(plan, run_id, progress)
 
-    def _observed(self, request: ObserveRequest, run_id: str, progress: Progress | None) -> Iterator[CellOutcome]:
-        plan = self.plan(request)
+    def _observed(self, plan: ObservePlan, run_id: str, progress: Progress | None) -> Iterator[CellOutcome]:
         self._record_empty_days(plan)
         total = plan.cells
         done = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 import shapely
@@ -33,15 +35,15 @@ FLAG, DECLARED, BASELINE, FIXED = OffsetRule.FLAG, OffsetRule.DECLARED, OffsetRu
         (FLAG, None, -0.1, "05.10", -0.1, MetadataState.SILENT, True),
         (FLAG, None, None, None, -0.1, MetadataState.SILENT, True),
         (FLAG, None, 0.0, "05.10", 0.0, MetadataState.CONSISTENT, True),
-        (FLAG, False, -0.1, "02.11", 0.0, MetadataState.CONSISTENT, False),
-        (FLAG, True, -0.1, "02.11", 0.0, MetadataState.CONSISTENT, False),
+        (FLAG, False, -0.1, "02.11", 0.0, MetadataState.CONSISTENT, True),
+        (FLAG, True, -0.1, "02.11", 0.0, MetadataState.CONSISTENT, True),
         (DECLARED, None, -0.1, "05.10", -0.1, MetadataState.CONSISTENT, False),
         (DECLARED, None, 0.0, "05.10", 0.0, MetadataState.CONSISTENT, False),
         (DECLARED, None, None, "04.00", -0.1, MetadataState.SILENT, True),
         (DECLARED, True, -0.1, "05.10", -0.1, MetadataState.INCONSISTENT, True),
         (BASELINE, None, None, "04.00", -0.1, MetadataState.CONSISTENT, True),
         (BASELINE, None, None, "N0400", -0.1, MetadataState.CONSISTENT, True),
-        (BASELINE, None, None, "03.01", 0.0, MetadataState.CONSISTENT, False),
+        (BASELINE, None, None, "03.01", 0.0, MetadataState.CONSISTENT, True),
         (BASELINE, None, None, None, -0.1, MetadataState.SILENT, True),
         (FIXED, None, 5.0, None, -0.1, MetadataState.CONSISTENT, False),
     ],
@@ -59,6 +61,24 @@ def test_metadata_decide_by_rule(rule, flag, declared, baseline, offset, state, 
 
     assert (found.offset, found.state, found.needs_probe) == (offset, state, probed)
     assert not resolve_radiometry(profile(rule), scene, scene.bands["red"]).needs_probe
+
+
+@pytest.mark.parametrize("rule", [FLAG, BASELINE])
+def test_an_old_baseline_is_believed_of_an_old_scene_only(rule) -> None:
+    """A catalogue that tells a baseline from before the offset of a scene from after it is asked for its pixels."""
+    for day, probed in ((datetime(2021, 6, 1, tzinfo=UTC), False), (datetime(2023, 6, 1, tzinfo=UTC), True)):
+        scene = add_scene(
+            FakeStore(),
+            "A",
+            {"red": 1000, "scl": 4},
+            offset_applied=False,
+            processing_baseline="02.11",
+            acquired_at=day,
+        )
+
+        found = resolve_radiometry(profile(rule, probe=True), scene, scene.bands["red"])
+
+        assert (found.offset, found.needs_probe) == (0.0, probed)
 
 
 def blue(reflectance: np.ndarray, offset_in: bool) -> np.ndarray:

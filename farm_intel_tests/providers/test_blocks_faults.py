@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ import rasterio
 from farm_intel.domain.errors import SceneProblemError, SceneProblemKind, ThrottledError, TransientError
 from farm_intel.engine.blocks import BlockReader
 from farm_intel.providers.blocks.failures import parse_retry_after
+from farm_intel.resilience.guard import PlainGuard
+from farm_intel.resilience.retry import RetryPolicy
 from farm_intel.simulation.range_faults import Fault, FaultKind
 from farm_intel.simulation.range_server import RangeServer
 from farm_intel_tests.providers.blocks_support import band, pixels, read_blocks, reference, use_reader, write_cog
@@ -107,6 +110,24 @@ def test_a_stalled_body_times_out(server: RangeServer, kind: str) -> None:
 
     with pytest.raises(TransientError):
         read_href(kind, server.url("scene/B04.tif"), retries=0, timeout_s=1.0)
+
+
+class Hurried(PlainGuard):
+    """A caller whose deadline is near."""
+
+    def remaining_s(self, default_s: float) -> float:
+        return min(default_s, 0.5)
+
+
+def test_a_stalled_range_ends_with_the_callers_deadline(server: RangeServer) -> None:
+    """Not with the limit of a single range, which may be much longer."""
+    server.fail(Fault(pattern="*", kind=FaultKind.SLOW, delay_s=20.0))
+    began = time.monotonic()
+
+    with pytest.raises(TransientError):
+        read_href("fast", server.url("scene/B04.tif"), retries=0, timeout_s=30.0, guard=Hurried(RetryPolicy(retries=0)))
+
+    assert time.monotonic() - began < 3.0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -87,6 +87,11 @@ class ReadContext:
             )
         )
 
+    def left_s(self) -> float:
+        """Return how long one request may take now: the store's own limit does not know the caller's deadline."""
+        guard = self.options.guard
+        return self.options.timeout_s if guard is None else guard.remaining_s(self.options.timeout_s)
+
     def store(self, location: Location) -> ObjectStore:
         """Return the store of a location; one per origin, container and signature, so that connections are shared."""
         container = location.path.partition("/")[0] if location.scheme is Scheme.AZURE else ""
@@ -208,9 +213,10 @@ class RangeSource:
         async with context.in_flight:
             context.meter.asked()
             try:
-                data = await obstore.get_range_async(
-                    context.store(self.location), self._object_path, start=start, end=stop
-                )
+                async with asyncio.timeout(context.left_s()):
+                    data = await obstore.get_range_async(
+                        context.store(self.location), self._object_path, start=start, end=stop
+                    )
             except (BaseError, OSError, ValueError) as error:
                 named = error_for_store(self.ref, self.location, error)
                 if isinstance(named, ThrottledError):

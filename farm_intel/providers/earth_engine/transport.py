@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import requests
 import requests.adapters
 
+from farm_intel.providers.whole_answers import whole_answer
+
 if TYPE_CHECKING:
     import httplib2  # type: ignore[import-untyped]  # comes with the client, without types
 
@@ -75,8 +77,16 @@ class Transport:
         with self._lock:
             self.requests += 1
         try:
-            answer = self._session.request(
-                method, uri, data=body, headers=headers, timeout=(min(CONNECT_TIMEOUT_S, limit), limit)
+            answer = whole_answer(
+                lambda: self._session.request(
+                    method,
+                    uri,
+                    data=body,
+                    headers=headers,
+                    timeout=(min(CONNECT_TIMEOUT_S, limit), limit),
+                    stream=True,
+                ),
+                limit,
             )
         except requests.exceptions.Timeout as error:
             raise TimeoutError(f"no answer within {limit:.0f} s") from error

@@ -26,10 +26,9 @@ from farm_intel.providers.sentinel_hub.failures import TokenRejectedError, error
 from farm_intel.providers.sentinel_hub.options import SentinelHubOptions
 from farm_intel.providers.sentinel_hub.tokens import TokenKeeper
 from farm_intel.providers.sentinel_hub.units import UNITS_HEADER
+from farm_intel.providers.whole_answers import read_pieces
 from farm_intel.resilience.clock import Sleeper, SystemClock
 from farm_intel.resilience.guard import CallGuard, Operation
-
-_PIECE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,17 +195,8 @@ class _OneTryClient(SentinelHubDownloadClient):
 
     def _body(self, response: requests.Response) -> bytes:
         """Return the body, read piece by piece as it comes, so that a server that drips cannot outlast the time-out."""
-        pieces: list[bytes] = []
-        raw = response.raw
         try:
-            while True:
-                connection = raw.connection
-                if connection is not None and connection.sock is not None:
-                    connection.sock.settimeout(self._until.left_s())
-                piece = raw.read1(_PIECE_BYTES, decode_content=True)
-                if not piece:
-                    return b"".join(pieces)
-                pieces.append(piece)
+            return read_pieces(response, self._until.left_s)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise TransientError(
                 f"Sentinel Hub's answer to {self._until.what} broke off ({type(error).__name__})",

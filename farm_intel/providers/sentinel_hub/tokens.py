@@ -19,6 +19,7 @@ from farm_intel.domain.errors import FarmIntelError, NotConfiguredError, Transie
 from farm_intel.domain.ports import Clock
 from farm_intel.providers.sentinel_hub.failures import error_for_status, words_of
 from farm_intel.providers.sentinel_hub.options import SentinelHubOptions
+from farm_intel.providers.whole_answers import whole_answer
 from farm_intel.resilience.guard import CallGuard, Operation
 
 _REFRESH_BEFORE_S = 120.0
@@ -64,15 +65,19 @@ class TokenKeeper:
         asked_at = self._now_s()
         timeout_s = self._guard.remaining_s(options.timeout_s)
         try:
-            response = requests.post(
-                options.token_url,
-                data={
-                    "grant_type": "client_credentials",
-                    "client_id": options.client_id,
-                    "client_secret": options.client_secret,
-                },
-                timeout=timeout_s,
-                allow_redirects=False,
+            response = whole_answer(
+                lambda: requests.post(
+                    options.token_url,
+                    data={
+                        "grant_type": "client_credentials",
+                        "client_id": options.client_id,
+                        "client_secret": options.client_secret,
+                    },
+                    timeout=timeout_s,
+                    allow_redirects=False,
+                    stream=True,
+                ),
+                timeout_s,
             )
         except requests.RequestException as error:
             # the library's text may repeat the request; its type says enough

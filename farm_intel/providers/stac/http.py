@@ -25,6 +25,7 @@ from farm_intel.domain.errors import (
     TransientError,
 )
 from farm_intel.domain.ports import Clock
+from farm_intel.providers.whole_answers import whole_answer
 from farm_intel.resilience.guard import CallGuard, Operation
 from farm_intel.resilience.retry import GiveUp
 
@@ -137,7 +138,11 @@ class StacHttp(StacApiIO):
         with self._lock:
             self._requests += 1
         try:
-            answer = self.session.request(verb, href, headers=headers, timeout=self._limits(), **payload)  # type: ignore[arg-type]  # json or params
+            limits = self._limits()
+            answer = whole_answer(
+                lambda: self.session.request(verb, href, headers=headers, timeout=limits, stream=True, **payload),  # type: ignore[arg-type]  # json or params
+                limits[1],
+            )
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise TransientError(
                 f"{href} did not answer: {error}",
