@@ -23,7 +23,7 @@ class Freshness(StrEnum):
     """Everything was asked, the passes were clouded: wait."""
     UNUSABLE = "unusable"
     """Passes were clear but gave no number (swath edge, field too small for the pixels): look at the reasons."""
-    NO_PASS = "no_pass"  # noqa: S105 - a satellite pass, no password
+    NO_PASS = "no_pass"  # noqa: S105 # nosec B105 - a satellite pass, no password
     """Everything was asked, no satellite passed over: wait."""
 
 
