@@ -31,6 +31,9 @@ from farm_intel.engine.planning import Group
 from farm_intel.engine.reading import GroupPixels, SceneRead
 from farm_intel.engine.zonal import ZonalResult, evaluate_farms, join_pixels
 
+_MOST = 0.5
+"""Share of a farm's pixels above which the gaps of a failed scene make a failure of it."""
+
 
 class DayWork:
     """The state of one day: what is emitted, which farms are still open."""
@@ -255,12 +258,14 @@ class DayWork:
         """Compute the farms that are as complete as they get; say why the others have nothing."""
         closing, self._open = list(self._open.values()), {}
         by_home: dict[tuple[int, int], list[OpenFarm]] = {}
+        empty = []
         for farm in closing:
-            if farm.pixels is not None:
+            if farm.pixels is None or self._is_lost(farm):
+                empty.append(farm)
+            else:
                 by_home.setdefault((id(farm.home), id(farm.cells)), []).append(farm)
         for farms in by_home.values():
             await self._compute_filled(farms)
-        empty = [farm for farm in closing if farm.pixels is None]
         if empty:
             await self._emitter.add(
                 verdict_part(
@@ -270,6 +275,14 @@ class DayWork:
                     self._gsd,
                 )
             )
+
+    def _is_lost(self, farm: OpenFarm) -> bool:
+        """Return whether most of a farm is missing because scenes that may show it failed.
+
+        What little was seen would pass for the farm, or the day for one without a pass.
+        """
+        failures = [*farm.failures, *self._lacking(farm)]
+        return bool(failures) and float(farm.missing.mean()) > _MOST
 
     async def _compute_filled(self, farms: Sequence[OpenFarm]) -> None:
         home, cells = farms[0].home, farms[0].cells
@@ -296,7 +309,7 @@ class DayWork:
     def _verdict(self, farm: OpenFarm) -> Verdict:
         number = farm.farm
         tiles = [self._candidates.tiles[int(t)] for t in self._candidates.order[number] if t >= 0]
-        failures = [*farm.failures, *(failure for tile in tiles for failure in tile.failures)]
+        failures = [*farm.failures, *farm.unread, *(failure for tile in tiles for failure in tile.failures)]
         failures += self._failed_over(number)
         if failures:
             return failed_verdict(failures)

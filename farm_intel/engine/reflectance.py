@@ -62,7 +62,8 @@ def resolve_radiometry(profile: CollectionProfile, scene: Scene, band: BandFile)
 
     Rules: FIXED takes the profile; DECLARED the file's own scale and offset; FLAG the claim that the offset was
     removed, which beats a declared offset (Earth Search declares -0.1 throughout); BASELINE the processing baseline.
-    Products before baseline 04.00 never carry the offset, whatever is declared.
+    Products before baseline 04.00 never carry the offset, whatever is declared; such a baseline on a scene taken after
+    04.00 began is doubted.
     """
     rule = profile.radiometry
     scale = rule.scale
@@ -110,7 +111,10 @@ def _flagged(scene: Scene, declared: float | None) -> _Decision:
     if scene.offset_applied:
         return False, "flag", MetadataState.CONSISTENT
     if _before_offset(scene) is True:
-        return False, "baseline", MetadataState.CONSISTENT
+        # no scene taken since then has such a baseline
+        doubted = scene.offset_applied is False and scene.acquired_at >= _OFFSET_SINCE
+        state = MetadataState.INCONSISTENT if doubted else MetadataState.CONSISTENT
+        return doubted, "flag" if doubted else "baseline", state
     if scene.offset_applied is None:
         if declared == 0.0:
             return False, "declared, no flag", MetadataState.CONSISTENT

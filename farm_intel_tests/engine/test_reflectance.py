@@ -35,7 +35,7 @@ FLAG, DECLARED, BASELINE, FIXED = OffsetRule.FLAG, OffsetRule.DECLARED, OffsetRu
         (FLAG, None, -0.1, "05.10", -0.1, MetadataState.SILENT, True),
         (FLAG, None, None, None, -0.1, MetadataState.SILENT, True),
         (FLAG, None, 0.0, "05.10", 0.0, MetadataState.CONSISTENT, True),
-        (FLAG, False, -0.1, "02.11", 0.0, MetadataState.CONSISTENT, True),
+        (FLAG, False, -0.1, "02.11", -0.1, MetadataState.INCONSISTENT, True),
         (FLAG, True, -0.1, "02.11", 0.0, MetadataState.CONSISTENT, True),
         (DECLARED, None, -0.1, "05.10", -0.1, MetadataState.CONSISTENT, False),
         (DECLARED, None, 0.0, "05.10", 0.0, MetadataState.CONSISTENT, False),
@@ -66,7 +66,11 @@ def test_metadata_decide_by_rule(rule, flag, declared, baseline, offset, state, 
 @pytest.mark.parametrize("rule", [FLAG, BASELINE])
 def test_an_old_baseline_is_believed_of_an_old_scene_only(rule) -> None:
     """A catalogue that tells a baseline from before the offset of a scene from after it is asked for its pixels."""
-    for day, probed in ((datetime(2021, 6, 1, tzinfo=UTC), False), (datetime(2023, 6, 1, tzinfo=UTC), True)):
+    doubted = -0.1 if rule is FLAG else 0.0  # the flag says that the offset is there
+    for day, offset, probed in (
+        (datetime(2021, 6, 1, tzinfo=UTC), 0.0, False),
+        (datetime(2023, 6, 1, tzinfo=UTC), doubted, True),
+    ):
         scene = add_scene(
             FakeStore(),
             "A",
@@ -78,7 +82,7 @@ def test_an_old_baseline_is_believed_of_an_old_scene_only(rule) -> None:
 
         found = resolve_radiometry(profile(rule, probe=True), scene, scene.bands["red"])
 
-        assert (found.offset, found.needs_probe) == (0.0, probed)
+        assert (found.offset, found.needs_probe) == (offset, probed)
 
 
 def blue(reflectance: np.ndarray, offset_in: bool) -> np.ndarray:
