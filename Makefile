@@ -6,7 +6,7 @@ PY := .venv/bin/python
 STAMP := .venv/.farm-intel-synced
 BENCH_STAMP := .venv/.farm-intel-synced-bench
 
-.PHONY: help setup demo up check test bench docs clean
+.PHONY: help setup demo up check test bench faults docs clean
 help:
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -45,6 +45,9 @@ test: check ## check, then all tests
 
 bench: $(BENCH_STAMP) ## measure against pinned peers, as ratios in one run
 	$(PY) -m benchmarks.run
+
+faults: $(STAMP) ## strike every provider with every fault and print what each ends in
+	$(PY) -m tools.faults
 
 docs: $(STAMP) ## write the generated pages under docs/
 	$(PY) tools/make_docs.py

@@ -26,6 +26,7 @@ from farm_intel.engine.reflectance import (
     resolve_radiometry,
 )
 from farm_intel.indices.program import BundleProgram
+from farm_intel.resilience import deadlines
 
 _PROBE_EDGE_PX = 512
 _ORIGIN_TOLERANCE_PX = 0.01
@@ -120,7 +121,7 @@ class SceneOpener:
         problems = self._check_assets(scene)
         if self._refresh is not None:
             loop = asyncio.get_running_loop()
-            scene = await loop.run_in_executor(self._executor, self._refresh, scene)
+            scene = await loop.run_in_executor(self._executor, deadlines.carried(self._refresh), scene)
         names = [name for name in self._program.inputs if name in scene.bands]
         mask_name = self._profile.mask.band
         beside = [rule.band for rule in self._profile.more_masks]

@@ -264,6 +264,6 @@ async def throttled(context: ReadContext, ref: BandRef, location: Location) -> F
         context.meter.asked()
         with contextlib.suppress(OSError):
             _, retry_after_s = await asyncio.to_thread(
-                ask_status, location.url, context.options.timeout_s, context.options.proxy_url
+                ask_status, location.url, context.left_s(), context.options.proxy_url
             )
     return error_for_status(ref, 429, retry_after_s)
