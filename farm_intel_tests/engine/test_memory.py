@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -15,17 +17,25 @@ class Ring:
         self.itself = self
 
 
-def test_runs_share_one_setting_and_the_last_restores_it():
-    before, frozen = gc.get_threshold(), gc.get_freeze_count()
-
+NESTED = """
+import gc
+from farm_intel.engine.memory import collecting_new_objects
+before, frozen = gc.get_threshold(), gc.get_freeze_count()
+with collecting_new_objects():
     with collecting_new_objects():
-        with collecting_new_objects():
-            assert gc.get_threshold()[0] > before[0]
-        assert gc.get_freeze_count() > frozen
         assert gc.get_threshold()[0] > before[0]
+    assert gc.get_freeze_count() > frozen
+    assert gc.get_threshold()[0] > before[0]
+assert gc.get_threshold() == before
+assert gc.get_freeze_count() == 0
+"""
 
-    assert gc.get_threshold() == before
-    assert gc.get_freeze_count() == 0
+
+def test_runs_share_one_setting_and_the_last_restores_it():
+    # in a process of its own: a test that abandoned a run half way leaves the setting on in this one
+    done = subprocess.run([sys.executable, "-c", NESTED], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_cycles_made_during_a_run_are_still_freed():
