@@ -11,6 +11,7 @@ import numpy.typing as npt
 from farm_intel.domain.batches import Verdict
 from farm_intel.domain.errors import SceneProblemError, SceneProblemKind, TransientError
 from farm_intel.domain.observations import Flag, ObservationStatus
+from farm_intel.domain.products import PixelReason
 from farm_intel.domain.scenes import Scene
 from farm_intel.engine.candidates import (
     DayCandidates,
@@ -32,7 +33,7 @@ from farm_intel.engine.reading import GroupPixels, SceneRead
 from farm_intel.engine.zonal import ZonalResult, evaluate_farms, join_pixels
 
 _MOST = 0.5
-"""Share of a farm's pixels above which the gaps of a failed scene make a failure of it."""
+"""Share of a farm without data above which failed scenes make a failure of it."""
 
 
 class DayWork:
@@ -133,6 +134,13 @@ class DayWork:
         bundle = self._context.bundle(scene, cells)
         result = await self._context.compute(evaluate_farms, cells, areas, found.pixels, bundle, parts)
         farms = cells.farm_index[areas]
+        kept = await self._without_lost([self._open.get(number) for number in farms.tolist()], result)
+        if not kept.all():
+            for number in farms[~kept].tolist():
+                del self._open[number]
+            if kept.any():
+                await self._compute(scene, cells, found, parts[kept])
+            return
         plain = self._provenance(scene, None)
         provenance = []
         for number, part in zip(farms.tolist(), parts.tolist(), strict=True):
@@ -140,6 +148,30 @@ class DayWork:
             source = plain if farm is None else self._provenance(scene, farm)
             provenance.append(dated(source, scene.scene, found.pixels, part))
         await self._emit(scene, cells, areas, result, provenance)
+
+    async def _without_lost(self, opened: Sequence[OpenFarm | None], result: ZonalResult) -> npt.NDArray[np.bool_]:
+        """Return (farms,) True but for farms that are mostly unseen because scenes failed; those are told.
+
+        What little was seen would pass for the farm, or the day for one without a pass.
+        """
+        kept = np.ones(len(opened), np.bool_)
+        lost = []
+        for k, farm in enumerate(opened):
+            if farm is None or not (farm.failures or self._lacking(farm)):
+                continue
+            if result.fractions[k, :, PixelReason.NODATA].min() > _MOST:
+                kept[k] = False
+                lost.append(farm)
+        if lost:
+            await self._emitter.add(
+                verdict_part(
+                    [farm.farm for farm in lost],
+                    [self._verdict(farm) for farm in lost],
+                    [_looked_at(farm) for farm in lost],
+                    self._gsd,
+                )
+            )
+        return kept
 
     async def _emit(
         self,
@@ -260,7 +292,7 @@ class DayWork:
         by_home: dict[tuple[int, int], list[OpenFarm]] = {}
         empty = []
         for farm in closing:
-            if farm.pixels is None or self._is_lost(farm):
+            if farm.pixels is None:
                 empty.append(farm)
             else:
                 by_home.setdefault((id(farm.home), id(farm.cells)), []).append(farm)
@@ -276,21 +308,19 @@ class DayWork:
                 )
             )
 
-    def _is_lost(self, farm: OpenFarm) -> bool:
-        """Return whether most of a farm is missing because scenes that may show it failed.
-
-        What little was seen would pass for the farm, or the day for one without a pass.
-        """
-        failures = [*farm.failures, *self._lacking(farm)]
-        return bool(failures) and float(farm.missing.mean()) > _MOST
-
     async def _compute_filled(self, farms: Sequence[OpenFarm]) -> None:
+        if not farms:
+            return
         home, cells = farms[0].home, farms[0].cells
         if home is None or cells is None:
             return
         areas = np.array([farm.area for farm in farms], np.int64)
         pixels = join_pixels([farm.pixels for farm in farms if farm.pixels is not None])
         result = await self._context.compute(evaluate_farms, cells, areas, pixels, self._context.bundle(home, cells))
+        kept = await self._without_lost(farms, result)
+        if not kept.all():
+            await self._compute_filled([farm for farm, keep in zip(farms, kept.tolist(), strict=True) if keep])
+            return
         provenance = []
         for place, farm in enumerate(farms):
             plain = dated(self._provenance(home, farm), home.scene, pixels, place)

@@ -8,6 +8,7 @@ import shapely
 
 from farm_intel.domain.batches import FarmDayBatch
 from farm_intel.domain.errors import SceneProblemError, SceneProblemKind
+from farm_intel.domain.observations import ObservationStatus
 from farm_intel_tests.engine.support import FakeStore, add_scene, farm, run, transient, utm_grid
 
 LAND = {"red": 1000, "nir": 3000, "scl": 4}
@@ -75,3 +76,20 @@ def test_a_gap_that_is_filled_is_final() -> None:
     assert [batch.scene_ids for batch in batches] == [(("A", "B"),)]
     assert reasons(batches) == {"gap": ""}
     assert batches[0].retry_reasons == ()
+
+
+@pytest.mark.parametrize(("error", "again"), [(transient("overloaded"), True), (GONE, False)])
+def test_a_corner_in_a_second_tile_does_not_stand_for_a_farm_whose_scene_failed(error: Exception, again: bool) -> None:
+    """The second tile holds three of a hundred of the farm: that is no day without a pass, it is a failed read."""
+    store = FakeStore()
+    home = add_scene(store, "A", LAND)
+    neighbour = add_scene(store, "B", LAND, grid=EAST, tile="36NYF")
+    for name in ("red", "nir", "scl"):
+        store.files[f"A/{name}"].read_error = error
+
+    batches = run(store, [home, neighbour], [farm("edge", shapely.box(169, 20, 202, 40))])
+
+    (verdict,) = (verdict for batch in batches for verdict in batch.verdicts)
+    assert verdict is not None
+    assert verdict.status is ObservationStatus.PROVIDER_FAILED
+    assert verdict.transient is again
