@@ -8,7 +8,7 @@ from datetime import date
 
 from farm_intel.domain.errors import CellsFailedError, FarmIntelError, PermanentError, ThrottledError, TransientError
 from farm_intel.domain.observations import ObservationStatus
-from farm_intel_tests.faults.rows import ALWAYS, EITHER, FAILED_ALL, NO_DATA, RIGHT, DataRow, FaultRow
+from farm_intel_tests.faults.rows import ALWAYS, EITHER, FAILED_ALL, FAILED_DAY, NO_DATA, RIGHT, DataRow, FaultRow
 from farm_intel_tests.faults.running import RETRIES, Bench, Cell, Run, Value, stands_in
 
 TOLERANCE = 1e-6
@@ -55,7 +55,7 @@ def judge_data(bench: Bench, row: DataRow, run: Run, *, in_order: bool) -> Verdi
     wrong = violations(bench, run, tolerated=struck if row.ends == NO_DATA else ())
     for cell in _cells(bench):
         fine = _cell_is_right(bench, run, cell)
-        if cell[1] not in struck or (in_order and row.ends != NO_DATA):
+        if cell[1] not in struck or (in_order and row.ends in {FAILED_DAY, FAILED_ALL}):
             if not fine:
                 wrong.append(f"{cell[0]} {cell[1]} has no right answer")
         elif row.ends == NO_DATA:

@@ -73,7 +73,12 @@ def _made(source: Path, *, blank: bool, driver: str) -> bytes:
 def _ranged(content: bytes, header: str | None, media_type: str) -> Response:
     match = _RANGE.match(header or "")
     size = len(content)
-    headers = {"accept-ranges": "bytes", "etag": f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'}
+    headers = {
+        "accept-ranges": "bytes",
+        "etag": f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"',
+        # clients of blob storage take an answer without it for a broken one
+        "last-modified": "Sun, 04 Jan 2026 00:00:00 GMT",
+    }
     if match is None:
         return Response(content, media_type=media_type, headers=headers)
     first, last = match[1], match[2]
