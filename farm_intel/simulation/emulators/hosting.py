@@ -239,8 +239,10 @@ class _FaultyApp:
             self._abort(scope)
 
     async def _harm(self, scope: Scope, fault: Fault, answer: _Buffered, send: Send) -> None:
-        headers = [(name, value) for name, value in answer.start["headers"] if name.lower() != b"content-length"]
-        headers.append((b"content-length", str(len(answer.body)).encode()))
+        headers = list(answer.start["headers"])
+        if scope["method"] != "HEAD":  # its length is that of the body it does not have
+            headers = [(name, value) for name, value in headers if name.lower() != b"content-length"]
+            headers.append((b"content-length", str(len(answer.body)).encode()))
         await send({**answer.start, "headers": headers})
         if fault.kind is FaultKind.SLOW:
             step = max(1, -(-len(answer.body) // _SLOW_PIECES))
