@@ -202,8 +202,8 @@ class Container:
         return Guarding(self.settings, self.database)
 
     def budgets(self) -> list[BudgetStatus]:
-        """Return what each provider has spent this month; providers that never cost anything are left out."""
-        return [status for status in self.guarding.ledger.status() if math.isfinite(status.limit) or status.calls]
+        """Return what each provider with a limit has spent this month."""
+        return [status for status in self.guarding.ledger.status() if math.isfinite(status.limit)]
 
     def breakers(self) -> list[tuple[Operation, BreakerRecord]]:
         """Return every circuit breaker that ever had to do with a failure."""

@@ -127,6 +127,9 @@ class Imagery(Mapping[str, "ImageryProvider"]):
                 f"provider {source.name} is not set up: {', '.join(source.missing_settings)} has no value",
                 hint="docs/providers.md says what belongs there; `farm-intel demo` brings its own catalogue.",
             )
+        from farm_intel.resilience.retry import tell_of_waits
+
+        tell_of_waits()
         build = {
             Adapter.STAC: self._stac,
             Adapter.SENTINEL_HUB: self._sentinel_hub,
@@ -137,9 +140,8 @@ class Imagery(Mapping[str, "ImageryProvider"]):
     def _stac(self, source: ImagerySource) -> ImageryProvider:
         from farm_intel.observing.service import ImageryProvider
         from farm_intel.providers.stac.catalog import StacCatalog
-        from farm_intel.resilience.retry import RetryPolicy, tell_of_waits
+        from farm_intel.resilience.retry import RetryPolicy
 
-        tell_of_waits()
         settings = self._container.settings
         dialect = source.profile.dialect
         catalog = StacCatalog(

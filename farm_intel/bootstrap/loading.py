@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from farm_intel.bootstrap.container import Container
 from farm_intel.domain.errors import NotConfiguredError
@@ -48,6 +49,10 @@ def load_settings(**overrides: object) -> Settings:
             for e in error.errors()
         )
         raise NotConfiguredError(f"settings: {problems}", hint="`docs/settings.md` lists them all.") from error
+    except SettingsError as error:
+        raise NotConfiguredError(
+            f"settings: {error}", hint='A mapping is JSON in the environment: \'{"ndvi": ["stac", "landsat"]}\'.'
+        ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise NotConfiguredError(
             f"the settings file cannot be read: {error}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -95,7 +94,6 @@ def providers(*, output_format: str) -> None:
     rows = []
     for source in container.sources:
         budget = budgets.get(source.name)
-        limited = budget is not None and math.isfinite(budget.limit)
         rows.append(
             {
                 "provider": source.name,
@@ -104,7 +102,7 @@ def providers(*, output_format: str) -> None:
                 "set up": "no: " + ", ".join(source.missing_settings) if source.missing_settings else "yes",
                 "down": "; ".join(down.get(source.name, ())),
                 "budget left": f"{budget.remaining:,.1f} of {budget.limit:,.0f} {budget.unit}s"
-                if budget is not None and limited
+                if budget is not None
                 else "no limit",
             }
         )

@@ -36,7 +36,7 @@ def diagnose() -> list[Finding]:
     except NotConfiguredError as error:
         return [*findings, Finding(check="settings", result="wrong", detail=error.message, advice=error.hint)]
     findings.append(_settings(container))
-    checks = (_disk, _store, _farms, _indices, _catalogue, _extras)
+    checks = (_disk, _store, _farms, _indices, _provider_order, _catalogue, _extras)
     return [*findings, *(_guarded(check, container) for check in checks)]
 
 
@@ -118,6 +118,19 @@ def _indices(container: Container) -> Finding:
         result="note" if silent else "fine",
         detail=f"{len(chosen)} assets of {len(container.registry.list())} indices",
         advice=f"no interpretation: {', '.join(silent)}" if silent else "",
+    )
+
+
+def _provider_order(container: Container) -> Finding:
+    known = {index.slug for index in container.registry.list()}
+    wrong = [slug for slug in container.settings.provider_order if slug not in known]
+    return Finding(
+        check="providers",
+        result="wrong" if wrong else "fine",
+        detail=f"an order for {', '.join(wrong)}, which is no index"
+        if wrong
+        else ", ".join(source.name for source in container.sources),
+        advice="correct FARM_INTEL_PROVIDER_ORDER; `farm-intel indices list` names the slugs" if wrong else "",
     )
 
 

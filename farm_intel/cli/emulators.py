@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -13,7 +15,7 @@ from farm_intel.cli.output import progress_bar, split_list
 from farm_intel.domain.errors import BadRequestError
 from farm_intel.simulation.catalogue import write_world
 from farm_intel.simulation.emulators.faults import Fault, FaultKind
-from farm_intel.simulation.emulators.fleet import EMULATORS, Fleet
+from farm_intel.simulation.emulators.fleet import EMULATORS, Fleet, check_names
 from farm_intel.simulation.emulators.fleet import emulators as serve
 from farm_intel.simulation.world import FarmWorld, WorldOptions
 
@@ -41,6 +43,11 @@ def emulators() -> None:
 )
 def up(*, world: Path | None, only: tuple[str, ...], port: int, faults: tuple[str, ...]) -> None:
     """Serve emulators until stopped and print the settings that make farm-intel talk to them."""
+    planned: dict[str, list[Fault]] = {}
+    for text in faults:
+        name, fault = parse_fault(text)
+        planned.setdefault(name, []).append(fault)
+    check_names((*only, *planned))
     home = container_from_environment().settings.home.absolute()
     folder = world or home / "emulators" / "world"
     if world is None:
@@ -49,16 +56,20 @@ def up(*, world: Path | None, only: tuple[str, ...], port: int, faults: tuple[st
             write_world(
                 FarmWorld(WorldOptions()), folder, progress=progress, sensors=("sentinel-2", "landsat", "modis")
             )
-    planned: dict[str, list[Fault]] = {}
-    for text in faults:
-        name, fault = parse_fault(text)
-        planned.setdefault(name, []).append(fault)
-    # blocked before the servers' threads begin, which inherit it: only this thread takes the signal, by waiting for it
-    stopping = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stopping)
-    with serve(folder, only or EMULATORS, first_port=port, faults=planned) as fleet:
+    with _signals_held() as stopping, serve(folder, only or EMULATORS, first_port=port, faults=planned) as fleet:
         _tell(fleet, home / "emulators")
         signal.sigwait(stopping)
+
+
+@contextmanager
+def _signals_held() -> Iterator[set[signal.Signals]]:
+    """Keep what stops us from ending the process, to be waited for; the servers' threads inherit it."""
+    stopping = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stopping)
+    try:
+        yield stopping
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def parse_fault(text: str) -> tuple[str, Fault]:

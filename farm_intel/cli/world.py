@@ -15,7 +15,6 @@ from farm_intel.bootstrap import Container, build_container, load_settings
 from farm_intel.cli.agreeing import SLUGS, score_agreement, tell_agreement
 from farm_intel.cli.backfilling import BackfillSummary, run_backfill
 from farm_intel.cli.comparing import Comparison, compare_providers
-from farm_intel.cli.emulators import FIRST_PORT
 from farm_intel.cli.installing import CONFIG_NAME, demo_home
 from farm_intel.cli.output import emit, format_option, progress_bar, split_list
 from farm_intel.cli.requests import days_between
@@ -55,7 +54,7 @@ def demo(*, indices: tuple[str, ...], days: int) -> None:
     home = demo_home(base)
     with progress_bar("world") as progress:
         world = write_world(FarmWorld(WorldOptions(days=days)), home / "world", progress=progress, sensors=DEMO_SENSORS)
-    with emulators(world.folder, (SENTINEL_HUB, EARTH_ENGINE), first_port=FIRST_PORT) as fleet:
+    with emulators(world.folder, (SENTINEL_HUB, EARTH_ENGINE)) as fleet:
         settings = {
             "providers": DEMO_PROVIDERS,
             "landsat_url": str(world.folder / "landsat-c2-l2"),

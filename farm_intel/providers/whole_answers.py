@@ -68,5 +68,5 @@ def whole_answer(ask: Callable[[], requests.Response], timeout_s: float) -> requ
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise requests.exceptions.ChunkedEncodingError(f"the answer broke off: {error}") from error
     # what `response.content` gives once it was read; requests has no public way to hand a streamed body on
-    response._content = content  # noqa: SLF001
+    response._content = content  # noqa: SLF001 - requests has no public way to put a body in
     return response

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -112,6 +113,45 @@ def test_faults_are_written_as_emulator_kind_and_times() -> None:
     assert (name, fault.kind, fault.times) == ("earth_engine", FaultKind.RESET, 0)
     with pytest.raises(BadRequestError, match="no fault"):
         parse_fault("stac=broken")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--only", "mars"), "no emulator mars"),
+        (("--fault", "mars=reset"), "no emulator mars"),
+        (("--only", "stac", "--world", "nowhere"), "holds no world"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_made(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
+    code, out, err = cli("emulators", "up", *arguments)
+
+    assert code == 2
+    assert words in err
+    assert "export" not in out
+
+
+def test_a_taken_port_is_named(cli: Cli, world: WorldFiles) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, _, err = cli("emulators", "up", "--only", "stac", "--world", str(world.folder), "--port", str(port))
+
+    assert code == 1
+    assert f"127.0.0.1:{port}" in err
+    assert "--port" in err
+
+
+def test_an_order_that_is_no_json_or_names_no_index_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FARM_INTEL_PROVIDER_ORDER", "ndvi=stac")
+    code, _, err = cli("providers")
+    assert code == 1
+    assert "JSON" in err
+
+    monkeypatch.setenv("FARM_INTEL_PROVIDER_ORDER", '{"ndvy": ["stac"]}')
+    _, out, _ = cli("doctor", "--format", "json")
+    finding = next(row for row in json.loads(out) if row["check"] == "providers")
+    assert finding["result"] == "wrong"
+    assert "ndvy" in finding["detail"]
 
 
 def test_emulators_serve_until_stopped_and_print_what_to_set(world: WorldFiles, tmp_path: Path) -> None:

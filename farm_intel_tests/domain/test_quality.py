@@ -18,7 +18,7 @@ R = PixelReason
 
 
 def judged(**changes: object) -> tuple[ObservationStatus, str, tuple[Flag, ...]]:
-    batch = make_batch(DAY, ("a",), ("x",), **changes)  # type: ignore[arg-type]
+    batch = make_batch(DAY, ("a",), ("x",), **changes)  # type: ignore[arg-type]  # fields by name
     judgement = judge(batch, QualityRule())
     return judgement.statuses[0][0], judgement.reasons[0][0], judgement.flags[0][0]
 

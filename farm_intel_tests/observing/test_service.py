@@ -69,7 +69,7 @@ class World:
             farm_ids=("a", "b"),
             days=DAYS,
         )
-        return replace(request, **changes)  # type: ignore[arg-type]
+        return replace(request, **changes)  # type: ignore[arg-type]  # fields by name
 
     def observe(self, **changes: object) -> list[tuple[str, str, date, bool]]:
         outcomes = self.service.observe(self.request(**changes), run_id="run")

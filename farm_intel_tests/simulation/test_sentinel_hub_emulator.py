@@ -138,7 +138,7 @@ def test_several_responses_come_as_a_tar(served: Served) -> None:
     answer = served.post("/process/v1", body, accept="application/x-tar")
     with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
         names = sorted(archive.getnames())
-        mask = tifffile.imread(io.BytesIO(archive.extractfile("dataMask.tif").read()))  # type: ignore[union-attr]
+        mask = tifffile.imread(io.BytesIO(archive.extractfile("dataMask.tif").read()))  # type: ignore[union-attr]  # parsed JSON
 
     assert names == ["dataMask.tif", "ndvi.tif"]
     assert mask.shape == (30, 40)
@@ -148,10 +148,10 @@ def test_several_responses_come_as_a_tar(served: Served) -> None:
 def test_statistics_have_the_recorded_shape(served: Served) -> None:
     """Days without acquisition are absent, samples are those of the bounding box, outside the polygon is no data."""
     body = served.process_body()
-    west, south, east, north = body["input"]["bounds"].pop("bbox")  # type: ignore[index]
+    west, south, east, north = body["input"]["bounds"].pop("bbox")  # type: ignore[index]  # parsed JSON
     corners = [[west, south], [east, south], [west, north], [west, south]]
-    body["input"]["bounds"]["geometry"] = {"type": "Polygon", "coordinates": [corners]}  # type: ignore[index]
-    body["input"]["data"][0].pop("dataFilter")  # type: ignore[index]
+    body["input"]["bounds"]["geometry"] = {"type": "Polygon", "coordinates": [corners]}  # type: ignore[index]  # parsed JSON
+    body["input"]["data"][0].pop("dataFilter")  # type: ignore[index]  # parsed JSON
     aggregation = {
         "evalscript": SCRIPT,
         "timeRange": {"from": "2026-01-03T00:00:00Z", "to": "2026-01-15T00:00:00Z"},
@@ -217,7 +217,7 @@ def test_what_is_not_implemented_is_refused_by_name(served: Served, change: dict
 )
 def test_inputs_that_are_not_implemented_are_refused(served: Served, change: dict[str, object], words: str) -> None:
     body = served.process_body()
-    body["input"]["data"][0].update(change)  # type: ignore[index]
+    body["input"]["data"][0].update(change)  # type: ignore[index]  # parsed JSON
     answer = served.post("/api/v1/process", body)
 
     assert answer.status_code == 400
@@ -237,7 +237,7 @@ def test_harmonising_shifts_numbers_and_cuts_negatives(served: Served) -> None:
                 evalscript=script.replace("UNIT", unit).strip(),
                 output={"width": 40, "height": 30, "responses": responses},
             )
-            body["input"]["data"][0]["processing"] = {"harmonizeValues": harmonize}  # type: ignore[index]
+            body["input"]["data"][0]["processing"] = {"harmonizeValues": harmonize}  # type: ignore[index]  # parsed JSON
             answer = served.post("/api/v1/process", body)
             images[unit, harmonize] = tifffile.imread(io.BytesIO(answer.content)).astype(np.float64)
 

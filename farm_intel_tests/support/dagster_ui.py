@@ -47,7 +47,7 @@ class DagsterUi:
         request = urllib.request.Request(  # noqa: S310 - our own local address
             f"{self.url}/graphql", data=body, headers={"content-type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - our own local address
             payload: dict[str, Any] = json.load(answer)
         assert "errors" not in payload, payload["errors"]
         data: dict[str, Any] = payload["data"]

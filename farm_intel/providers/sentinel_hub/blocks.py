@@ -304,7 +304,7 @@ class _ProcessBand:
         reader = self.reader
         cube = await loop.run_in_executor(
             reader._threads,  # noqa: SLF001 - band and reader are one thing in two classes
-            carried(reader._ask),  # noqa: SLF001
+            carried(reader._ask),  # noqa: SLF001 - its own reader
             [self.reference.band],
             coarse,
             self.reference.period,

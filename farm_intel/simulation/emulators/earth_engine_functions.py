@@ -307,9 +307,9 @@ def _merge(collection1: Collection, collection2: Collection) -> Collection:
 
 def _feature_select(
     input: Feature,  # noqa: A002 - theirs
-    propertySelectors: Sequence[str],  # noqa: N803
-    newProperties: Sequence[str] | None = None,  # noqa: N803
-    retainGeometry: bool = True,  # noqa: FBT001, FBT002, N803
+    propertySelectors: Sequence[str],  # noqa: N803 - Earth Engine's own names
+    newProperties: Sequence[str] | None = None,  # noqa: N803 - Earth Engine's own names
+    retainGeometry: bool = True,  # noqa: FBT001, FBT002, N803 - Earth Engine's own names
 ) -> Feature:
     if newProperties:
         raise EmulatorRefusalError("emulator: Feature.select without new names only")
@@ -351,7 +351,7 @@ class Functions:
         collection: Collection,
         reducer: reducers.Reducer,
         crs: Mapping[str, Any] | str | None = None,
-        crsTransform: Sequence[float] | None = None,  # noqa: N803
+        crsTransform: Sequence[float] | None = None,  # noqa: N803 - Earth Engine's own names
         **rest: object,
     ) -> Collection:
         if crs is None or crsTransform is None or rest.get("scale") is not None:

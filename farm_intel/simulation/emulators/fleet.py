@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from farm_intel.domain.errors import UnknownNameError
+from farm_intel.domain.errors import BadRequestError, NotConfiguredError, UnknownNameError
+from farm_intel.simulation.catalogue import world_files
 from farm_intel.simulation.emulators.faults import Fault, FaultPlan
 from farm_intel.simulation.emulators.hosting import AsgiApp, EmulatorServer
 
@@ -49,6 +50,18 @@ class Fleet:
         return found
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Refuse names of emulators that do not exist.
+
+    Raises:
+        UnknownNameError: one does not; the message lists what there is.
+
+    """
+    unknown = [name for name in names if name not in EMULATORS]
+    if unknown:
+        raise UnknownNameError(f"no emulator {', '.join(unknown)}", hint=f"There are: {', '.join(EMULATORS)}.")
+
+
 @contextmanager
 def emulators(
     world: Path,
@@ -67,12 +80,13 @@ def emulators(
 
     Raises:
         UnknownNameError: no emulator of that name.
-        OSError: a port is taken.
+        NotConfiguredError: a port is taken.
+        BadRequestError: the folder holds no world.
 
     """
-    unknown = [name for name in (*names, *(faults or {})) if name not in EMULATORS]
-    if unknown:
-        raise UnknownNameError(f"no emulator {', '.join(unknown)}", hint=f"There are: {', '.join(EMULATORS)}.")
+    check_names((*names, *(faults or {})))
+    if not world_files(world).truth.is_file():
+        raise BadRequestError(f"{world} holds no world", hint="`farm-intel emulators up` without --world makes one.")
     with ExitStack() as stack:
         servers = {}
         for name in names:
@@ -80,7 +94,14 @@ def emulators(
             for fault in (faults or {}).get(name, ()):
                 plan.add(fault)
             port = first_port + EMULATORS.index(name) if first_port else 0
-            servers[name] = stack.enter_context(EmulatorServer(_app(name, world), faults=plan, port=port))
+            server = EmulatorServer(_app(name, world), faults=plan, port=port)
+            try:
+                servers[name] = stack.enter_context(server)
+            except OSError as error:
+                raise NotConfiguredError(
+                    f"the {name} emulator cannot listen on 127.0.0.1:{port}: {error.strerror or error}",
+                    hint="Stop what listens there, or choose another --port.",
+                ) from error
         yield Fleet(servers)
 
 

@@ -49,7 +49,7 @@ class Hub:
             "token_url": self.server.base_url + TOKEN_PATH,
             "timeout_s": 30.0,
         }
-        return SentinelHubOptions(**{**values, **changes})  # type: ignore[arg-type]
+        return SentinelHubOptions(**{**values, **changes})  # type: ignore[arg-type]  # fields by name
 
     def catalog(self, **changes: object) -> SentinelHubCatalog:
         return SentinelHubCatalog(self.options(**changes), PROFILE, guard(), provider="sentinel_hub")

@@ -101,7 +101,7 @@ def test_masked_interval_has_texts_for_numbers() -> None:
     [("TIMEOUT", True), ({"type": "EXECUTION_ERROR"}, True), ({"type": "BAD_REQUEST"}, False), ({}, True)],
 )
 def test_errors_of_intervals_are_texts_or_objects(error: object, transient: bool) -> None:
-    content = {"data": [{**PARTIAL["data"][0], "error": error}], "status": "PARTIAL"}  # type: ignore[dict-item]
+    content = {"data": [{**PARTIAL["data"][0], "error": error}], "status": "PARTIAL"}  # type: ignore[dict-item]  # parsed JSON
     (interval,) = parse_statistics(body(content), "a test")
 
     assert interval.transient is transient

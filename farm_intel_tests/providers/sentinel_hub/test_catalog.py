@@ -231,7 +231,7 @@ def test_footprints_across_longitude_180_are_two_boxes() -> None:
     outline = shapely.MultiPolygon([shapely.box(179.5, -17, 180, -16), shapely.box(-180, -17, -179.6, -16)])
     feature = {
         **FEATURE,
-        "id": FEATURE["id"].replace("32TQM", "01KAB"),  # type: ignore[attr-defined]
+        "id": FEATURE["id"].replace("32TQM", "01KAB"),  # type: ignore[attr-defined]  # parsed JSON
         "geometry": shapely.geometry.mapping(outline),
         "properties": {"datetime": "2020-08-23T22:08:09Z", "proj:epsg": 32701},
     }

@@ -83,7 +83,7 @@ def test_process_body(hub: Hub) -> None:
     readers = sentinel_hub_block_readers(hub.options(block_px=300), PROFILE, guard())
     list(SceneMajorEngine(readers, EngineOptions()).run(hub.days(1), hub.farms("F001"), INDEX, PROFILE))
     body = last_body(hub, "/api/v1/process")
-    bounds = body["input"]["bounds"]  # type: ignore[index]
+    bounds = body["input"]["bounds"]  # type: ignore[index]  # parsed JSON
     tile = next(tile for tile in hub.world.tiles if list(tile.grid.bounds) == bounds["bbox"])
 
     assert hub.count("/process") == 1
@@ -117,14 +117,14 @@ def test_statistics_body(hub: Hub) -> None:
     days = hub.days()
     list(SentinelHubStatistics(hub.options(), guard(), EngineOptions()).run(days, hub.farms("F001"), INDEX, PROFILE))
     body = last_body(hub, "/api/v1/statistics")
-    geometry = body["input"]["bounds"].pop("geometry")  # type: ignore[index]
-    script = body["aggregation"].pop("evalscript")  # type: ignore[index]
+    geometry = body["input"]["bounds"].pop("geometry")  # type: ignore[index]  # parsed JSON
+    script = body["aggregation"].pop("evalscript")  # type: ignore[index]  # parsed JSON
 
     assert hub.count("/statistics") == 1
     assert geometry["type"] == "Polygon"
     assert script == STATISTICS_SCRIPT
-    assert body["input"]["bounds"]["properties"]["crs"].startswith("http://www.opengis.net/def/crs/EPSG/0/327")  # type: ignore[index]
-    assert body["input"]["data"] == [INPUT]  # type: ignore[index]
+    assert body["input"]["bounds"]["properties"]["crs"].startswith("http://www.opengis.net/def/crs/EPSG/0/327")  # type: ignore[index]  # parsed JSON
+    assert body["input"]["data"] == [INPUT]  # type: ignore[index]  # parsed JSON
     assert body["aggregation"] == {
         "timeRange": {"from": "2026-01-03T22:00:00Z", "to": "2026-01-24T22:00:00Z"},
         "aggregationInterval": {"of": "P1D"},
