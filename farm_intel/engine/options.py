@@ -12,9 +12,12 @@ class EngineOptions:
 
     threads: int = 0
     """Threads that decode and compute; 0 means one per core."""
-    budget_mib: int = 96
-    """Decoded pixels held at once, MiB; blocks kept for farms that cross an edge may come on top."""
-    units_ahead: int = 6
+    budget_mib: int = 128
+    """Decoded pixels held at once, MiB; blocks kept for farms that cross an edge may come on top.
+
+    With a quarter less, 30 ms of latency no longer hide behind the work: a fifth more time at 1,000 farms.
+    """
+    units_ahead: int = 8
     """Groups of blocks in flight; bounds memory together with the budget."""
     mask_first: bool = False
     """Read the mask band first and skip blocks whose farms are all obscured."""
