@@ -15,7 +15,14 @@ from sqlalchemy import inspect, select, text
 
 import farm_intel.storage.migrations
 from farm_intel.domain.errors import NotConfiguredError, StoreError
-from farm_intel.storage import assessment_tables, resilience_tables, tables
+from farm_intel.storage import (
+    activity_tables,
+    alert_tables,
+    assessment_tables,
+    message_tables,
+    resilience_tables,
+    tables,
+)
 from farm_intel.storage.database import (
     SCHEMA_HEAD,
     current_revision,
@@ -26,7 +33,7 @@ from farm_intel.storage.database import (
     transaction,
 )
 
-MODULES_OF_TABLES = (tables, assessment_tables, resilience_tables)
+MODULES_OF_TABLES = (tables, assessment_tables, resilience_tables, activity_tables, alert_tables, message_tables)
 """Importing them is what puts their tables into the one metadata."""
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from alembic import context
 
-from farm_intel.storage import resilience_tables, tables
+from farm_intel.storage import activity_tables, alert_tables, message_tables, resilience_tables, tables
 
-TABLES = (tables.farms, resilience_tables.breakers)
+TABLES = (
+    tables.farms,
+    resilience_tables.breakers,
+    activity_tables.activities,
+    alert_tables.alerts,
+    message_tables.outbox,
+)
 """One of every module of tables: importing the module puts its tables into the one metadata."""
 
 context.configure(

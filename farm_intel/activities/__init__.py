@@ -1,0 +1,1 @@
+"""Planned farm activities: schedules, occurrences, the logbook."""

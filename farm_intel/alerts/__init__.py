@@ -1,0 +1,1 @@
+"""Alerts: evaluating the rules, the life of an alert, escalation and its auditor."""

@@ -1,0 +1,1 @@
+"""The HTTP interface; FastAPI is imported nowhere else."""

@@ -1,0 +1,1 @@
+"""What may be connected to: the one guard for addresses that people give."""

@@ -1,0 +1,1 @@
+"""Telling people: texts, the outbox and the streams."""

@@ -1,0 +1,1 @@
+"""Speech engines, how units and index names are spoken, rendered audio."""
