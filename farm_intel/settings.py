@@ -149,12 +149,66 @@ class Settings(BaseSettings):
     """How far back the sensor and the daily schedule look for new or reprocessed scenes, days."""
     daily_cron: str = "30 3 * * *"
     """When the daily schedule asks the store what is missing, five-field cron, UTC."""
+    activity_type_files: Slugs = ()
+    """TOML files with the user's own activity types, comma-separated paths."""
+    alert_rule_files: Slugs = ()
+    """TOML files with the user's own alert rules, comma-separated paths; a rule of a known name replaces ours."""
+    alert_news_days: int = Field(default=14, ge=1)
+    """Alerts about days longer ago than this are recorded and told to nobody, days."""
+    pump_batch: int = Field(default=400, ge=1)
+    """Occurrences or messages that one pass of the pump takes at a time."""
+    pump_interval_s: int = Field(default=30, ge=5)
+    """How often the pump's sensor asks whether anything is due, seconds."""
+    pump_deadline_s: float = Field(default=240.0, gt=0)
+    """Longest time one pass of the pump works before it leaves the rest to the next, seconds."""
+    lease_s: float = Field(default=300.0, gt=0)
+    """How long a worker may keep an occurrence or message before another takes it, seconds."""
+    keep_occurrences_days: int = Field(default=730, ge=1)
+    """Settled occurrences are removed after this, days; the logbook stays."""
+    keep_messages_days: int = Field(default=90, ge=1)
+    """Sent messages, stream events and rendered speech are removed after this, days."""
+    smtp_host: str = ""
+    """Mail server; empty means that no mail is sent."""
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    """Port of the mail server."""
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    """How the connection to the mail server is secured."""
+    smtp_user: str = ""
+    """Login of the mail server; empty for none."""
+    smtp_password: SecretStr = SecretStr("")
+    """Password of the mail server."""
+    smtp_from: str = ""
+    """Sender of our mails, `Farm Intel <alerts@example.org>`."""
+    private_hosts: Slugs = ()
+    """Hosts (`host` or `host:port`) inside the own network that webhooks may reach; all others must be public."""
+    speech_engines: Slugs = ("hibari", "piper", "flite", "espeak-ng")
+    """Speech engines, best first; one that is not installed or lacks a language is passed over, a tone comes last."""
+    audio_root: Path | None = None
+    """Folder for rendered speech; empty means `home`/audio."""
+    api_host: str = "127.0.0.1"
+    """Address the API listens on."""
+    api_port: int = Field(default=8000, ge=1, le=65535)
+    """Port of the API."""
+    api_tokens: Mapping[str, str] = Field(default_factory=dict)
+    """SHA-256 (hex) of a user's token to the user's id; JSON in the environment. `farm-intel api token` makes one."""
+    api_origins: Slugs = ()
+    """Origins of web pages that may open the live channel, comma-separated, e.g. `https://farm.example.org`."""
     ui_host: str = "127.0.0.1"
     """Address the Dagster UI listens on."""
     ui_port: int = Field(default=3000, ge=1, le=65535)
     """Port of the Dagster UI."""
 
-    @field_validator("asset_indices", "index_files", "providers", mode="before")
+    @field_validator(
+        "asset_indices",
+        "index_files",
+        "providers",
+        "activity_type_files",
+        "alert_rule_files",
+        "private_hosts",
+        "speech_engines",
+        "api_origins",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -199,6 +253,11 @@ class Settings(BaseSettings):
     def resolved_raster_root(self) -> Path:
         """The raster folder, under `home` by default."""
         return (self.raster_root or self.home / "rasters").absolute()
+
+    @property
+    def resolved_audio_root(self) -> Path:
+        """The folder of rendered speech, under `home` by default."""
+        return (self.audio_root or self.home / "audio").absolute()
 
     def child_environment(self, dagster_home: Path) -> dict[str, str]:
         """Return the environment for a process of ours that must see exactly these settings.
