@@ -77,6 +77,37 @@ CROPS: tuple[Crop, ...] = (
 )
 
 
+DRY_CANOPY_GAIN = np.array((1.0, 1.05, 1.05, 1.3, 1.15, 0.98, 0.94, 0.92, 0.92, 1.5, 1.8))
+"""A canopy that has lost much of its leaf water over a turgid one, by `BAND_NAMES` (short-wave infrared rises with the
+loss: Gao 1996, https://doi.org/10.1016/S0034-4257(96)00067-3; the strengths are conventions of this package)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrySpell:
+    """A time without rain on one field, and how it ends."""
+
+    first_day: date
+    days: int
+    """Until it rains."""
+    strength: float = 1.0
+    """0..1"""
+
+    def leaf_water_lost(self, day: date) -> float:
+        """Return 0..1: it builds up over 15 days and is made good within 12 days of rain."""
+        age = (day - self.first_day).days
+        return self.strength * ramp(age, 15.0) * (1.0 - ramp(age - self.days, 12.0))
+
+    def canopy_lost(self, day: date) -> float:
+        """Return the share of green cover lost, 0..1: leaves roll and die after the water is gone; some grow back."""
+        age = (day - self.first_day).days
+        return 0.35 * self.strength * ramp(age - 5.0, 25.0) * (1.0 - 0.4 * ramp(age - self.days, 25.0))
+
+
+def ramp(days: float, length: float) -> float:
+    """Return 0 before day 0, 1 after `length` days, a straight line between."""
+    return min(max(days / length, 0.0), 1.0)
+
+
 def _logistic(value: float) -> float:
     return 1.0 / (1.0 + math.exp(-value))
 
@@ -93,7 +124,9 @@ def residue_cover(crop: Crop, days_after_planting: int) -> float:
     return crop.residue_max * _logistic(crop.senescence_rate * (days_after_planting - crop.senescence_days))
 
 
-def field_reflectance(crop: Crop, planted: date, day: date, unevenness: float) -> tuple[FloatArray, FloatArray]:
+def field_reflectance(
+    crop: Crop, planted: date, day: date, unevenness: float, dry: DrySpell | None = None
+) -> tuple[FloatArray, FloatArray]:
     """Return mean reflectance of a field, and its change per unit of the field's gradient coordinate.
 
     Linear mixing of soil, canopy and straw: rho(s) = mean + slope * s for s in -1..1, where green cover is
@@ -102,5 +135,8 @@ def field_reflectance(crop: Crop, planted: date, day: date, unevenness: float) -
     age = (day - planted).days
     green, residue = green_cover(crop, age), residue_cover(crop, age)
     canopy, soil = SPECTRA[crop.name], SPECTRA["soil"]
+    if dry is not None:
+        green *= 1.0 - dry.canopy_lost(day)
+        canopy = canopy * (1.0 + dry.leaf_water_lost(day) * (DRY_CANOPY_GAIN - 1.0))
     mean = green * canopy + residue * SPECTRA["straw"] + (1.0 - green - residue) * soil
     return mean, np.asarray(green * unevenness * (canopy - soil))

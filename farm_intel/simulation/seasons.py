@@ -21,7 +21,7 @@ from datetime import date, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from farm_intel.simulation.phenology import CROPS, Crop
+from farm_intel.simulation.phenology import CROPS, DRY_CANOPY_GAIN, Crop
 from farm_intel.simulation.spectra import BAND_NAMES, SPECTRA, FloatArray
 from farm_intel.simulation.world import EvaluableIndex
 
@@ -30,8 +30,6 @@ HARVEST, DROUGHT, FLOOD, HAIL = "harvest", "drought", "flood", "hail"
 _MUDDY_WATER = np.array((0.075, 0.085, 0.105, 0.095, 0.085, 0.065, 0.060, 0.050, 0.045, 0.015, 0.010))
 _WET_SOIL_GAIN = np.array((0.62, 0.60, 0.58, 0.57, 0.56, 0.56, 0.56, 0.55, 0.55, 0.50, 0.46))
 """Wet over dry soil, falling towards the short-wave infrared as water absorbs there."""
-_DRY_CANOPY_GAIN = np.array((1.0, 1.05, 1.05, 1.3, 1.15, 0.98, 0.94, 0.92, 0.92, 1.5, 1.8))
-"""A canopy that has lost much of its leaf water over a turgid one."""
 _SWARD_COVER = 0.2
 """Crops that stay greener than this between seasons are swards."""
 _BEFORE_DAYS, _AFTER_DAYS, _AFTER_COUNT, _STANDING = 20, 25, 2, 0.3
@@ -349,7 +347,7 @@ def _harvest(
 def _reflectance(crop: Crop, ground: _Ground) -> FloatArray:
     """Return (days, bands) surface reflectance of the field's mean."""
     dry = ground.dryness[:, None]
-    canopy = SPECTRA[crop.name] * (1.0 + dry * (_DRY_CANOPY_GAIN - 1.0))
+    canopy = SPECTRA[crop.name] * (1.0 + dry * (DRY_CANOPY_GAIN - 1.0))
     soil = SPECTRA["soil"] * (1.0 + ground.wet[:, None] * (_WET_SOIL_GAIN - 1.0))
     green, residue = ground.green[:, None], np.minimum(ground.residue, 1.0 - ground.green)[:, None]
     land = green * canopy + residue * SPECTRA["straw"] + (1.0 - green - residue) * soil

@@ -26,7 +26,7 @@ from farm_intel.simulation.layout import (
     build_tiles,
     transformer,
 )
-from farm_intel.simulation.phenology import field_reflectance
+from farm_intel.simulation.phenology import DrySpell, field_reflectance
 from farm_intel.simulation.quadrature import gradient_nodes
 from farm_intel.simulation.sky import Extent, SkyEvents, sky_classes, sky_codes, sky_effects, sky_shapes
 from farm_intel.simulation.spectra import BAND_NAMES, SPECTRA, FloatArray
@@ -75,6 +75,13 @@ class WorldOptions:
     """Edge of one square, even field beside the ordinary ones, metres; 0 for none. One of 2,900 m holds 5 x 5 whole
     pixels of 463 m wherever their grid lies."""
 
+    dry_farm: str = ""
+    """Farm whose field suffers a dry spell; empty for none."""
+    dry_from_day: int = 0
+    """Days from `start` to the beginning of the dry spell."""
+    dry_days: int = 30
+    """Length of the dry spell, days; then it rains."""
+
     def __post_init__(self) -> None:
         """Refuse worlds that cannot be drawn."""
         if self.tile_px % 12 or self.tile_px < 240:
@@ -94,8 +101,8 @@ class WorldOptions:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> WorldOptions:
-        """Return the options `as_dict` gave; a world written before there were estates has none."""
-        converted: dict[str, object] = {"estate_m": 0.0, **values}
+        """Return the options `as_dict` gave; a world written before there were estates and dry spells has none."""
+        converted: dict[str, object] = {"estate_m": 0.0, "dry_farm": "", "dry_from_day": 0, "dry_days": 30, **values}
         known = {field.name for field in fields(cls)}
         if set(converted) != known:
             raise BadRequestError(
@@ -154,6 +161,7 @@ class FarmWorld:
         )
         """(covers + 1, 3): gradient coordinate s = g[0] * x + g[1] * y + g[2] in the world's plane."""
         self.events = self._events()
+        self._dry_spells = self._spells()
         self.gain, self.path = sky_effects()
         self._tree = shapely.STRtree(list(self.covers))
         self._plots = {plot.farm_id: plot for plot in self.layout.plots}
@@ -182,7 +190,7 @@ class FarmWorld:
 
     def field_spectrum(self, field: Field, day: date) -> tuple[FloatArray, FloatArray]:
         """Return mean reflectance and slope of one field, each (bands,)."""
-        return field_reflectance(field.crop, field.planted, day, field.unevenness)
+        return field_reflectance(field.crop, field.planted, day, field.unevenness, self._dry_spells.get(field))
 
     def sky(self, day: date) -> FloatArray:
         """Return the day's sky as ellipses in the world's plane (see sky.sky_shapes)."""
@@ -301,6 +309,16 @@ class FarmWorld:
             even=field.unevenness == 0.0,
             inside_world=plot.boundary.centroid.y < self.extent.north_m,
         )
+
+    def _spells(self) -> dict[Field, DrySpell]:
+        options = self.options
+        if not options.dry_farm:
+            return {}
+        plot = next((plot for plot in self.layout.plots if plot.farm_id == options.dry_farm), None)
+        if plot is None:
+            raise UnknownNameError(f"no farm {options.dry_farm!r} to dry out in this world")
+        spell = DrySpell(first_day=options.start + timedelta(days=options.dry_from_day), days=options.dry_days)
+        return {self.layout.fields[plot.field]: spell}
 
     def _events(self) -> SkyEvents:
         days = self.acquisition_days
