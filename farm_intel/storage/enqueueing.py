@@ -14,8 +14,12 @@ from datetime import datetime
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from farm_intel.domain.messages import SPEECH, STREAM, MessageState, NewMessage
+from farm_intel.domain.messages import SPEECH, STREAM, Audio, MessageState, NewMessage
 from farm_intel.storage.message_tables import outbox, stream_events, streams
+
+_SPOKEN = f"|{SPEECH}"
+_LONGEST_KEY = 240
+"""Characters; the columns hold 255."""
 
 
 def enqueue(connection: Connection, messages: Sequence[NewMessage], *, now: datetime) -> int:
@@ -28,24 +32,54 @@ def enqueue(connection: Connection, messages: Sequence[NewMessage], *, now: date
     new = 0
     # users in one order, so that two transactions never wait for each other's counters
     for message in sorted(messages, key=lambda message: message.user_id):
-        at_once = message.channel == STREAM and message.not_before <= now
-        if at_once:
-            added = append_event(
-                connection,
-                message.user_id,
-                event_id=message.idempotency_key,
-                kind="message",
-                farm_id=message.farm_id,
-                payload=_payload(message),
-                now=now,
-            )
-            if added is not None:
-                new += 1
-                if message.speak:
-                    _insert(connection, message, channel=SPEECH, now=now)
-            continue
-        new += _insert(connection, message, channel=message.channel, now=now)
+        if message.channel == STREAM and message.not_before <= now:
+            new += append_message(connection, message, now=now)
+        else:
+            new += _insert(connection, message, channel=message.channel, now=now)
     return new
+
+
+def append_message(connection: Connection, message: NewMessage, *, now: datetime) -> bool:
+    """Append a message to its user's stream, and ask for its audio where it is to be spoken.
+
+    Returns:
+        False where the stream has it already.
+
+    """
+    added = append_event(
+        connection,
+        message.user_id,
+        event_id=bounded(message.idempotency_key),
+        kind="message",
+        farm_id=message.farm_id,
+        payload=_payload(message),
+        now=now,
+    )
+    if added is None:
+        return False
+    if message.speak:
+        _insert(connection, message, channel=SPEECH, now=now)
+    return True
+
+
+def append_audio(connection: Connection, message: NewMessage, audio: Audio, *, now: datetime) -> int | None:
+    """Tell the stream that the audio of one of its messages is there; `message` is the row of the `speech` channel."""
+    return append_event(
+        connection,
+        message.user_id,
+        event_id=message.idempotency_key,
+        kind="audio",
+        farm_id=message.farm_id,
+        payload={
+            "message_event_id": message.idempotency_key.removesuffix(_SPOKEN),
+            "sha256": audio.sha256,
+            "engine": audio.engine,
+            "duration_s": audio.duration_s,
+            "mime_type": audio.mime_type,
+            "url": f"/v1/audio/{audio.sha256}",
+        },
+        now=now,
+    )
 
 
 def append_event(
@@ -67,9 +101,7 @@ def append_event(
     seq = connection.scalar(
         counter.values(last_seq=streams.c.last_seq + 1, updated_at=now).returning(streams.c.last_seq)
     )
-    known = select(stream_events.c.seq).where(
-        stream_events.c.user_id == user_id, stream_events.c.event_id == event_id
-    )
+    known = select(stream_events.c.seq).where(stream_events.c.user_id == user_id, stream_events.c.event_id == event_id)
     if seq is None or connection.scalar(known) is not None:
         connection.execute(counter.values(last_seq=streams.c.last_seq - 1))
         return None
@@ -85,6 +117,14 @@ def append_event(
         )
     )
     return int(seq)
+
+
+def bounded(idempotency_key: str) -> str:
+    """Return a key that fits its column, with room for the suffix of a spoken message; long ones end in their hash."""
+    if len(idempotency_key) <= _LONGEST_KEY:
+        return idempotency_key
+    digest = hashlib.sha256(idempotency_key.encode()).hexdigest()
+    return f"{idempotency_key[: _LONGEST_KEY - len(digest) - 1]}#{digest}"
 
 
 def message_id(idempotency_key: str) -> str:
@@ -111,7 +151,7 @@ def _make_stream(connection: Connection, user_id: str, now: datetime) -> None:
 
 
 def _insert(connection: Connection, message: NewMessage, *, channel: str, now: datetime) -> int:
-    key = message.idempotency_key if channel == message.channel else f"{message.idempotency_key}|{channel}"
+    key = bounded(message.idempotency_key) + ("" if channel == message.channel else _SPOKEN)
     values = {
         "message_id": message_id(key),
         "idempotency_key": key,
