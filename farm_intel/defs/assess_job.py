@@ -1,4 +1,7 @@
-"""The job that assesses farms whose observations changed, the sensor that asks for it, and its daily schedule."""
+"""The job that assesses farms whose observations changed, the sensor that asks for it, and its daily schedule.
+
+Alerts follow the states in the same run, so that new imagery leads to alerts without anybody's click.
+"""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
@@ -6,6 +9,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 
 from farm_intel.defs import compat
+from farm_intel.defs.alert_events import AlertTeller
 from farm_intel.defs.assess_assets import ASSESS
 from farm_intel.defs.blocks import Cell
 from farm_intel.defs.cell_events import CellEvent, CellLedger
@@ -37,7 +41,7 @@ class AssessConfig(dg.Config):
 
 
 def assess_job(groups: Sequence[CohortGroup]) -> dg.JobDefinition:
-    """Return the job that fuses cells from what is stored and makes series, seasons and states of their farms."""
+    """Return the job that fuses stored cells and makes series, seasons, states and alerts of their farms."""
 
     @dg.op(name=ASSESS_OP, pool=ASSESS)
     def assess_cells(context: dg.OpExecutionContext, config: AssessConfig, farm_intel: FarmIntelResource) -> None:
@@ -52,7 +56,10 @@ def assess_job(groups: Sequence[CohortGroup]) -> dg.JobDefinition:
     @dg.job(
         name=ASSESS,
         executor_def=dg.in_process_executor,
-        description="Fuse what is stored of the cells, then smooth, season and state their farms; asks no provider.",
+        description=(
+            "Fuse what is stored of the cells, then smooth, season and state their farms and evaluate the alert rules; "
+            "asks no provider."
+        ),
     )
     def assess_changed() -> None:
         assess_cells()
@@ -95,7 +102,10 @@ def assess(
     with told_failures(resource.watch), compat.quick_sqlite_events(context.instance):
         yield from teller.daily(farm_ids, group.slugs)
         yield from teller.seasons(farm_ids, group.slugs)
-        yield from teller.states(until_today(resource.container, cells, today))
+        told = until_today(resource.container, cells, today)
+        yield from teller.states(told)
+        yield from teller.ledger.flush()  # alerts may fail; the states they rest on are told
+        yield from AlertTeller(group=group, container=resource.container, ledger=teller.ledger).tell(told)
         yield from teller.ledger.flush()
 
 
@@ -189,6 +199,7 @@ def build_assess_schedule(container: FarmIntel, job: dg.JobDefinition) -> dg.Sch
         run_config={"ops": {ASSESS_OP: {"config": config}}},
         description=(
             f"Assesses the last {container.settings.sensor_lookback_days} days of every farm: tells the state of days "
-            "without an observation, and repeats what a run left open. What is unchanged makes no event."
+            "without an observation, evaluates the alert rules, and repeats what a run left open. What is unchanged "
+            "makes no event."
         ),
     )

@@ -8,6 +8,7 @@ import sqlite3
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,29 @@ def unfinished_run_tags(instance: dg.DagsterInstance, tags: Mapping[str, str] | 
     """Return the tags of every run that is queued or under way, optionally only of runs carrying `tags`."""
     filters = dg.RunsFilter(statuses=list(UNFINISHED), tags=dict(tags or {}))
     return [record.dagster_run.tags for record in instance.get_run_records(filters=filters)]
+
+
+def newest_runs(instance: dg.DagsterInstance, job: str, limit: int) -> Sequence[dg.RunRecord]:
+    """Return the newest runs of a job, newest first."""
+    return instance.get_run_records(filters=dg.RunsFilter(job_name=job), limit=limit)
+
+
+def started_runs(instance: dg.DagsterInstance, job: str) -> Sequence[dg.RunRecord]:
+    """Return the runs of a job that a process should be working on."""
+    statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    return instance.get_run_records(filters=dg.RunsFilter(job_name=job, statuses=statuses))
+
+
+def last_event(instance: dg.DagsterInstance, run_id: str) -> datetime | None:
+    """Return when (UTC) a run last said anything, None where it never did."""
+    records = instance.get_records_for_run(run_id, limit=1, ascending=False).records
+    return datetime.fromtimestamp(records[0].timestamp, UTC) if records else None
+
+
+def made_at(record: dg.RunRecord) -> datetime:
+    """Return when (UTC) a run was asked for; storages differ in whether they say the zone."""
+    made = record.create_timestamp
+    return made.replace(tzinfo=UTC) if made.tzinfo is None else made
 
 
 def backfill_in_flight(instance: dg.DagsterInstance) -> bool:

@@ -1,4 +1,4 @@
-"""The health of each provider, of what is fused and of the store, as assets of their own with their checks.
+"""The health of providers, of what is fused, of the store and of the watcher, as assets of their own with checks.
 
 They hang on no index asset on purpose: Dagster adds every check of an asset to every run over it, and shows those that
 such a run skips as failed when another step fails.
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from farm_intel.defs import compat
+from farm_intel.defs.alert_health import alerts_health, delivery_health
 from farm_intel.defs.checks import CHECKS, DESCRIPTIONS, STORE, store_check
 from farm_intel.defs.fused_health import fused_health
 from farm_intel.defs.ports import FarmIntel, Source
@@ -20,8 +21,9 @@ HEALTH_CRON = "10 * * * *"
 
 
 def build_health_assets(container: FarmIntel) -> list[dg.AssetsDefinition]:
-    """Return the health assets of an installation: one per provider in use, for what is fused and for the store."""
-    return [*(_provider_health(source) for source in container.sources), fused_health, store_health]
+    """Return the health assets of an installation: one per provider, for what is fused, the store, alerts, delivery."""
+    providers = [_provider_health(source) for source in container.sources]
+    return [*providers, fused_health, store_health, alerts_health, delivery_health]
 
 
 def health_key(name: str) -> dg.AssetKey:
@@ -72,7 +74,10 @@ def health_job_and_schedule(assets: Sequence[dg.AssetsDefinition]) -> tuple[comp
     job = dg.define_asset_job(
         HEALTH,
         selection=dg.AssetSelection.assets(*(key for asset in assets for key in asset.keys)),
-        description="Look at freshness, coverage, radiometry, fallbacks, budgets, breakers, agreement and the store.",
+        description=(
+            "Look at freshness, coverage, radiometry, fallbacks, budgets, breakers, agreement, the store, the pump and "
+            "the outbox."
+        ),
         executor_def=dg.in_process_executor,
     )
     schedule = dg.ScheduleDefinition(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Protocol
 
+from farm_intel.defs.ports_alerts import PumpSettings, Watching
 from farm_intel.domain.assessment import DailySeries, FarmState, FusedObservation, Season
 from farm_intel.domain.observations import ObservationKey
 from farm_intel.domain.ports import AssessmentStore, FarmStore, ObservationStore
@@ -16,7 +17,7 @@ from farm_intel.resilience.guard import Operation
 from farm_intel.resilience.state import BreakerRecord
 
 
-class AssetSettings(Protocol):
+class AssetSettings(PumpSettings, Protocol):
     """The settings that shape assets, runs and automation; meanings and units are documented in farm_intel.settings."""
 
     @property
@@ -136,7 +137,7 @@ class Pictures(Protocol):
         ...
 
 
-class FarmIntel(Protocol):
+class FarmIntel(Watching, Protocol):
     """Adapters and use cases of one installation."""
 
     @property

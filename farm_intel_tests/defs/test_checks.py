@@ -183,6 +183,8 @@ def test_health_is_looked_at_by_its_own_job_and_not_in_runs_over_cells() -> None
             ("health/store", "store"),
             ("health/fused", "disagreement"),
             ("health/fused", "confidence"),
+            *(("health/alerts", name) for name in ("heartbeat", "audit", "on_time", "dead_letters")),
+            *(("health/delivery", name) for name in ("on_time", "dead_letters", "breakers")),
             *(
                 ("health/stac", name)
                 for name in ("freshness", "coverage", "radiometry", "fallback", "budget", "breakers")

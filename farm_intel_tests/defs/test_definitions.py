@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from farm_intel.defs.alert_health import ALERT_CHECKS, DELIVERY_CHECKS
 from farm_intel.defs.build import build_definitions
 from farm_intel.defs.checks import CHECKS
 from farm_intel.defs.groups import asset_groups
@@ -24,6 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = (
     "rasterio", "geopandas", "shapely", "pyproj", "xarray", "pandas", "numba", "stackstac", "matplotlib", "odc",
     "pystac", "pystac_client", "obstore", "async_tiff", "pyarrow", "psycopg2", "PIL", "sentinelhub", "ee",
+    "onnxruntime", "fastapi", "starlette", "uvicorn", "apprise", "hibari_tts", "piper", "websockets",
 )  # fmt: skip
 MEASURE = """
 import json, sys, time
@@ -49,7 +51,7 @@ def loaded_in_a_fresh_process(tmp_path: Path) -> dict[str, object]:
 def test_the_code_location_loads_without_farms_catalogue_or_heavy_libraries(tmp_path):
     loaded = loaded_in_a_fresh_process(tmp_path)
 
-    assert loaded["assets"] == 24
+    assert loaded["assets"] == 28
     assert [name for name in HEAVY if name in loaded["modules"]] == []
     # The target is 2 s on an idle machine; the factor is for a machine that runs other tests at the same time.
     assert loaded["cpu_s"] < 3.0
@@ -64,9 +66,13 @@ def test_assets_checks_jobs_schedules_and_sensors_are_these():
         "stac/evi",
         *(f"{kind}/{slug}" for kind in ("fused", "daily", "season") for slug in ("ndvi", "evi")),
         "state/farm",
+        "alerts/farm",
+        "activities/farm",
         "health/stac",
         "health/fused",
         "health/store",
+        "health/alerts",
+        "health/delivery",
     }
     assert {f"{key.asset_key.to_user_string()}:{key.name}" for key in graph.asset_check_keys} == {
         "stac/ndvi:quality",
@@ -74,6 +80,10 @@ def test_assets_checks_jobs_schedules_and_sensors_are_these():
         "fused/ndvi:agreement",
         "fused/evi:agreement",
         "state/farm:state_known",
+        "alerts/farm:no_alert",
+        "activities/farm:all_settled",
+        *(f"health/alerts:{name}" for name in ALERT_CHECKS),
+        *(f"health/delivery:{name}" for name in DELIVERY_CHECKS),
         "health/fused:disagreement",
         "health/fused:confidence",
         "health/store:store",
@@ -84,6 +94,8 @@ def test_assets_checks_jobs_schedules_and_sensors_are_these():
         "stac_observe",
         "stac_cells",
         "assess",
+        "activities",
+        "pump_job",
         "health",
         "store_maintenance",
         "__ASSET_JOB",
@@ -91,10 +103,17 @@ def test_assets_checks_jobs_schedules_and_sensors_are_these():
     assert {schedule.name for schedule in repository.schedule_defs} == {
         "stac_daily",
         "assess_daily",
+        "activities_daily",
+        "pump_every_five_minutes",
         "health_hourly",
         "store_maintenance_nightly",
     }
-    assert {sensor.name for sensor in repository.sensor_defs} >= {"stac_new_scenes", "assess_changes"}
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "stac_new_scenes",
+        "assess_changes",
+        "pump",
+        "runs_left_started",
+    }
 
 
 def test_an_asset_says_what_it_is():
@@ -141,13 +160,15 @@ def test_several_cohorts_have_their_own_assets_and_farms_and_the_first_keeps_its
     assert groups["main"].dimension == "farms"
     assert groups["t36MZE_00"].dimension == "farms_t36MZE_00"
     of_indices = {f"{kind}/{slug}" for kind in ("stac", "fused", "daily", "season") for slug in ("ndvi", "evi")}
-    of_a_cohort = {*of_indices, "state/farm"}
+    of_a_cohort = {*of_indices, "state/farm", "alerts/farm", "activities/farm"}
     assert {key.to_user_string() for key in keys} == {
         *of_a_cohort,
         *(f"{key}/t36MZE_00" for key in of_a_cohort),
         "health/stac",
         "health/fused",
         "health/store",
+        "health/alerts",
+        "health/delivery",
     }
 
 
@@ -159,7 +180,7 @@ def test_a_store_that_cannot_be_read_yet_does_not_keep_the_definitions_from_load
     made = installation()
     made.farms = Unmigrated([])
 
-    assert len(list(build_definitions(made, today=TODAY).resolve_all_asset_specs())) == 12
+    assert len(list(build_definitions(made, today=TODAY).resolve_all_asset_specs())) == 16
 
 
 @pytest.mark.parametrize("name", ["dagster.yaml", "deploy/dagster.prod.yaml"])

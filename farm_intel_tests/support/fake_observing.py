@@ -27,6 +27,13 @@ from farm_intel.observing.service import ImageryProvider, ObservingService
 from farm_intel.resilience.budget import BudgetStatus
 from farm_intel.resilience.guard import Operation
 from farm_intel.resilience.state import BreakerRecord
+from farm_intel_tests.support.fake_alerts import (
+    FakeActivities,
+    FakeAlertHealth,
+    FakeAlerts,
+    FakeDeliveryHealth,
+    FakePump,
+)
 from farm_intel_tests.support.fakes import (
     PROFILE,
     FakeCatalog,
@@ -56,6 +63,9 @@ class FakeSettings:
     daily_cron: str = "30 3 * * *"
     min_valid_fraction: float = 0.1
     provider_deadline_s: float = 60.0
+    pump_interval_s: int = 30
+    pump_deadline_s: float = 240.0
+    lease_s: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -274,6 +284,20 @@ class FakeInstallation:
     tripped: list[tuple[Operation, BreakerRecord]] = field(default_factory=list)
     store_problems: list[tuple[str, int, str]] = field(default_factory=list)
     store_checks: list[bool] = field(default_factory=list)
+    pump: FakePump = field(default_factory=FakePump)
+    activities: FakeActivities = field(default_factory=FakeActivities)
+    watching: FakeAlertHealth = field(default_factory=FakeAlertHealth)
+    delivering: FakeDeliveryHealth = field(default_factory=FakeDeliveryHealth)
+    alerts: FakeAlerts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.alerts = FakeAlerts(source=lambda: self.assessments)
+
+    def alert_health(self) -> FakeAlertHealth:
+        return self.watching
+
+    def delivery_health(self) -> FakeDeliveryHealth:
+        return self.delivering
 
     @property
     def observing(self) -> ObservingService:
