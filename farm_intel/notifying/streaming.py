@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -110,10 +110,14 @@ class StreamHub:
                 logger.warning("the streams could not be polled: %s", error)
             await self._clock.asleep(self.options.poll_s)
 
+    def is_full(self, user_id: str) -> bool:
+        """Tell whether all of the user's connections are taken."""
+        return self._seats[user_id] >= self.options.connections_per_user
+
     @contextmanager
     def seat(self, user_id: str) -> Iterator[bool]:
         """Take one of the user's connections for the time of the body; yields False where all are taken."""
-        if self._seats[user_id] >= self.options.connections_per_user:
+        if self.is_full(user_id):
             yield False
             return
         self._seats[user_id] += 1
@@ -124,7 +128,7 @@ class StreamHub:
             if not self._seats[user_id]:
                 del self._seats[user_id]
 
-    async def follow(self, user_id: str, after: int) -> AsyncIterator[StreamItem]:
+    async def follow(self, user_id: str, after: int) -> AsyncGenerator[StreamItem]:
         """Yield everything that follows number `after`, in order, for as long as the caller wants.
 
         Raises:

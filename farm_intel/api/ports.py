@@ -1,0 +1,120 @@
+"""What the API needs from inside, as small Protocols that bootstrap fulfils, and the bundle it is created from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from farm_intel.domain.activities import Answer, Occurrence
+from farm_intel.domain.alerts import Alert, AlertState
+from farm_intel.domain.messages import Audio, Message, MessageState
+from farm_intel.notifying.stream_ports import FarmAccess, StreamStore, TicketStore
+from farm_intel.notifying.streaming import StreamOptions
+from farm_intel.resilience.clock import Sleeper
+
+
+class AlertsPort(Protocol):
+    """Alerts and their life cycle."""
+
+    def get(self, alert_id: str) -> Alert:
+        """Return one alert; UnknownNameError where there is none."""
+        ...
+
+    def list(self, *, farm_id: str | None, states: Sequence[AlertState] | None, limit: int) -> Sequence[Alert]:
+        """Return alerts, newest first."""
+        ...
+
+    def acknowledge(self, alert_id: str, by: str, note: str) -> Alert:
+        """Acknowledge; IllegalTransitionError where it is over."""
+        ...
+
+    def snooze(self, alert_id: str, until: datetime, by: str, note: str) -> Alert:
+        """Keep it quiet until then."""
+        ...
+
+    def resolve(self, alert_id: str, by: str, reason: str) -> Alert:
+        """End it by hand."""
+        ...
+
+
+class ActivitiesPort(Protocol):
+    """Occurrences and their answers."""
+
+    def occurrence(self, activity_id: str, due_at: datetime) -> Occurrence:
+        """Return one occurrence; UnknownNameError where there is none."""
+        ...
+
+    def answer(self, activity_id: str, due_at: datetime, answer: Answer) -> Occurrence:
+        """Record what somebody said; IllegalTransitionError where it is settled."""
+        ...
+
+
+class OutboxPort(Protocol):
+    """The outbox as operators see it."""
+
+    def messages(self, *, state: MessageState | None, limit: int) -> Sequence[Message]:
+        """Return messages, newest first."""
+        ...
+
+    def replay(self, message_id: str, by: str) -> Message:
+        """Send a dead letter again; UnknownNameError or IllegalTransitionError."""
+        ...
+
+    def drop(self, message_id: str, by: str) -> Message:
+        """Give a dead letter up; UnknownNameError or IllegalTransitionError."""
+        ...
+
+
+class AudioPort(Protocol):
+    """Rendered speech."""
+
+    def find(self, sha256: str) -> Audio | None:
+        """Return the record of an audio file, or None."""
+        ...
+
+    def read(self, audio: Audio) -> bytes:
+        """Return its content."""
+        ...
+
+
+class HeartbeatsPort(Protocol):
+    """Signs of life of the pump's parts."""
+
+    def last_beats(self) -> Mapping[str, datetime]:
+        """Return when each part last went through with all well."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiAccess:
+    """Who may do what, until accounts exist; the default lets nobody in."""
+
+    tokens: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 (hex) of a bearer token to the user's id."""
+    may_see: FarmAccess
+    operators: frozenset[str] = frozenset()
+    """Users who may read, replay and drop the outbox, which holds other people's messages."""
+    origins: frozenset[str] = frozenset()
+    """Origins of pages that may open the live channel, as browsers write them: `https://farm.example.org`."""
+    ticket_ttl: timedelta = timedelta(seconds=60)
+    """How long a ticket lets in; the EventSource of a page has to get a new one after that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiServices:
+    """Everything the API calls."""
+
+    streams: StreamStore
+    tickets: TicketStore
+    alerts: AlertsPort
+    activities: ActivitiesPort
+    outbox: OutboxPort
+    audio: AudioPort
+    heartbeats: HeartbeatsPort
+    access: ApiAccess
+    clock: Sleeper
+    stream_options: StreamOptions = field(default_factory=StreamOptions)
+    silent_after: timedelta = timedelta(minutes=5)
+    """A part of the pump whose last beat is older is reported as silent."""
