@@ -18,6 +18,7 @@ import hashlib
 import zoneinfo
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
+from importlib import import_module
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -119,9 +120,7 @@ def zone_version() -> str:
     for folder in map(Path, zoneinfo.TZPATH):
         if (folder / "UTC").exists():
             return _version_of(folder)
-    import tzdata
-
-    return str(tzdata.IANA_VERSION)
+    return str(import_module("tzdata").IANA_VERSION)
 
 
 def _version_of(folder: Path) -> str:
