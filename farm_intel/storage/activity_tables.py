@@ -100,7 +100,9 @@ occurrences = Table(
     Column("changed_at", UtcDateTime, nullable=False),
     Index(None, "state", "not_before"),
     Index(None, "farm_id", "local_date"),
+    Index(None, "activity_id", "state", "due_at"),
 )
+"""The last index answers what stands in the way of an occurrence, however many its plan has had."""
 
 logbook = Table(
     "logbook",

@@ -122,6 +122,7 @@ def _create_occurrences() -> None:
         sa.ForeignKeyConstraint(["activity_id"], ["activities.activity_id"], name="fk_occurrences_activity_id"),
         sa.PrimaryKeyConstraint("activity_id", "due_at", name="pk_occurrences"),
     )
+    op.create_index("ix_occurrences_activity_id_state_due_at", "occurrences", ["activity_id", "state", "due_at"])
     op.create_index("ix_occurrences_farm_id_local_date", "occurrences", ["farm_id", "local_date"])
     op.create_index("ix_occurrences_state_not_before", "occurrences", ["state", "not_before"])
 
