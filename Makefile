@@ -38,6 +38,7 @@ check: $(STAMP) ## lint, types, security, layers, structure, docs, definitions
 	.venv/bin/lint-imports
 	$(PY) tools/structure_guard.py farm_intel
 	$(PY) tools/make_docs.py --check
+	FARM_INTEL_HOME=.cache/check $(PY) tools/check_definitions.py
 	FARM_INTEL_HOME=.cache/check DAGSTER_HOME= .venv/bin/dagster definitions validate -w workspace.yaml --log-level warning
 
 test: check ## check, then all tests
