@@ -24,13 +24,14 @@ from farm_intel.domain.alerts import (
     Subscription,
 )
 from farm_intel.domain.errors import UnknownNameError
+from farm_intel.domain.farms import Farm
 from farm_intel.domain.messages import Notice, RenderedText
 from farm_intel.storage.alert_work import SqlAlertWork
 from farm_intel.storage.alerts import SqlAlertStore
 from farm_intel.storage.database import reading
 from farm_intel.storage.message_tables import outbox
 from farm_intel.storage.subscriptions import SqlSubscriptionStore
-from farm_intel_tests.support.fakes import FakeFarmStore, make_farm
+from farm_intel_tests.support.fakes import make_farm
 
 FARM = "farm-a"
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -119,20 +120,34 @@ def a_subscription(user: str = "ama", channel: str = "email", **changes: Any) ->
 
 
 @dataclass
+class TwoFarms:
+    """The farms there are, and which of them are inactive."""
+
+    inactive: set[str] = field(default_factory=set)
+
+    def get(self, farm_id: str) -> Farm:
+        if farm_id not in {FARM, "farm-b"}:
+            raise UnknownNameError(f"there is no farm {farm_id}")
+        return make_farm(farm_id, active=farm_id not in self.inactive)
+
+
+@dataclass
 class World:
     """Everything an alert lives in."""
 
     engine: Engine
     clock: MovedClock = field(default_factory=MovedClock)
     options: AlertOptions = field(default_factory=AlertOptions)
+    store_type: type[SqlAlertStore] = SqlAlertStore
     work_type: type[SqlAlertWork] = SqlAlertWork
+    teller_type: type[Teller] = Teller
     escalator_type: type[Escalator] = Escalator
-    farms: FakeFarmStore = field(default_factory=lambda: FakeFarmStore([make_farm(FARM), make_farm("farm-b")]))
+    farms: TwoFarms = field(default_factory=TwoFarms)
 
     def __post_init__(self) -> None:
-        self.store = SqlAlertStore(self.engine, work_type=self.work_type)
+        self.store = self.store_type(self.engine, work_type=self.work_type)
         self.people = SqlSubscriptionStore(self.engine)
-        self.teller = Teller(PlainRenderer(), self.farms)
+        self.teller = self.teller_type(PlainRenderer(), self.farms)
         self.service = AlertService(store=self.store, teller=self.teller, clock=self.clock, options=self.options)
         self.escalator = self.escalator_type(store=self.store, teller=self.teller)
 
@@ -171,3 +186,11 @@ class World:
     def said(self) -> list[tuple[str, str]]:
         """Return (user, occasion) of every message that is or was under way, dropped ones aside."""
         return [(row.user_id, json.loads(row.data)["occasion"]) for row in self.messages() if row.state != "dropped"]
+
+    def said_of(self, alert: Alert) -> list[tuple[str, str]]:
+        """Return (user, occasion) of every message about one alert, dropped ones aside."""
+        return [
+            (row.user_id, json.loads(row.data)["occasion"])
+            for row in self.messages()
+            if row.state != "dropped" and row.subject == f"alert:{alert.alert_id}"
+        ]
