@@ -97,11 +97,12 @@ class FormField:
         raise BadRequestError(f"{where}: {self.slug} = {str(value)[:60]!r} is not possible", hint=self._wanted())
 
     def _number(self, value: FormValue, where: str) -> float:
-        lowest, highest = max(self.minimum, -_LARGEST), min(self.maximum, _LARGEST)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number and lowest <= value <= highest:  # before float(), which a huge whole number does not have
-            return float(value)
-        raise BadRequestError(f"{where}: {self.slug} = {str(value)[:60]!r} is not possible", hint=self._wanted())
+        refused = BadRequestError(f"{where}: {self.slug} = {str(value)[:60]!r} is not possible", hint=self._wanted())
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise refused
+        if not max(self.minimum, -_LARGEST) <= value <= min(self.maximum, _LARGEST):
+            raise refused
+        return float(value)  # after the bounds: a huge whole number has no float
 
     def _wanted(self) -> str:
         if self.kind is FieldKind.CHOICE:
