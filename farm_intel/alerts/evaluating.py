@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import batched
 
 from farm_intel.alerts import day_evaluators, index_evaluators
@@ -22,6 +22,8 @@ FARMS_AT_ONCE = 50
 """Farms that are read together: few enough for a laptop's memory, candidates and observations included."""
 REACH_DAYS = 60
 """How far before the first day looks, calendar, weather and occurrences are read; no window of a rule may be longer."""
+_MOST_OCCURRENCES = 100_000
+"""Of one farm within the reach; more than any plan has."""
 _COMPOSITE_DAYS = 31
 """A composite is filed under its window's first day, up to this long before the day its pixels were seen."""
 
@@ -123,7 +125,9 @@ class AlertEvaluating:
         for state in read.states(farm_ids=farm_ids, start=days[0], end=last):
             states[state.farm_id].append(state)
         for farm in farms:
-            log = self._sources.logbook.explaining(farm.farm_id, _before(days[0], LONGEST_DAYS), last)
+            log = self._sources.logbook.explaining(
+                farm.farm_id, _midnight(_before(days[0], LONGEST_DAYS)), _midnight(last + timedelta(days=1))
+            )
             yield FarmFacts(
                 farm_id=farm.farm_id,
                 crop=farm.crop.strip().lower() if farm.crop else None,
@@ -135,7 +139,9 @@ class AlertEvaluating:
                 calendar=self._sources.observations.calendar(farm_id=farm.farm_id, start=first, end=last),
                 log=known_by(log, as_of),
                 weather=self._sources.weather.daily(farm.farm_id, first, last),
-                occurrences=self._sources.occurrences.between(farm.farm_id, first, last),
+                occurrences=self._sources.occurrences.find(
+                    farm_ids=[farm.farm_id], start=first, end=last, limit=_MOST_OCCURRENCES
+                ),
                 pixels=self._sources.pixels,
                 explains=self._explains,
                 stages=self.rules.stages_of(farm.crop),
@@ -180,6 +186,10 @@ def _days_of(rule: AlertRule, facts: FarmFacts, days: tuple[date, date]) -> Iter
 
 def _before(day: date, days: int) -> date:
     return day - timedelta(days=min(days, (day - date.min).days))
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
 
 
 __all__ = ["DAILY_KINDS", "EVALUATORS", "AlertEvaluating", "evaluate_rule"]

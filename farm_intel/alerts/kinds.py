@@ -95,6 +95,9 @@ KINDS: Mapping[str, Kind] = {
 }
 """Kind -> its parameters. A text with several names separates them by commas."""
 
+EVERY_KIND = ("cool_down_days",)
+"""Numbers that any rule may have: days after its end in which the same trouble is no new alert (see lifecycle)."""
+
 
 def check_parameters(kind: str, index: str, parameters: Parameters, where: str) -> dict[str, float | str]:
     """Return the parameters of a row with every default filled in.
@@ -110,8 +113,8 @@ def check_parameters(kind: str, index: str, parameters: Parameters, where: str) 
         raise BadRequestError(f"{where}: parameters {', '.join(missing)} are missing.", hint="Add them.")
     full: dict[str, float | str] = dict(wanted.defaults)
     for name, value in parameters.items():
-        if name not in wanted.numbers and name not in wanted.defaults:
-            known = ", ".join((*wanted.numbers, *wanted.defaults))
+        if name not in wanted.numbers and name not in wanted.defaults and name not in EVERY_KIND:
+            known = ", ".join((*wanted.numbers, *wanted.defaults, *EVERY_KIND))
             raise BadRequestError(f"{where}: no parameter {name!r} in {kind} rules.", hint=f"There are {known}.")
         expected = str if isinstance(wanted.defaults.get(name), str) else float
         if not isinstance(value, expected):

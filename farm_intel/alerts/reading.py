@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Protocol
 
 import numpy as np
@@ -85,8 +85,8 @@ class AssessmentReader(Protocol):
 class LogbookReader(Protocol):
     """What people did on a farm."""
 
-    def explaining(self, farm_id: str, start: date, end: date) -> Sequence[LogEntry]:
-        """Return the entries of work done from `start` to `end` (days in UTC, both included)."""
+    def explaining(self, farm_id: str, start: datetime, end: datetime) -> Sequence[LogEntry]:
+        """Return the entries of work done from `start` inclusive to `end` exclusive."""
         ...
 
 
@@ -111,8 +111,15 @@ class WeatherReader(Protocol):
 class OccurrenceReader(Protocol):
     """Occurrences of the farm's activities."""
 
-    def between(self, farm_id: str, start: date, end: date) -> Sequence[Occurrence]:
-        """Return the occurrences scheduled for local dates from `start` to `end`, whatever became of them."""
+    def find(
+        self,
+        *,
+        farm_ids: Sequence[str] | None = None,
+        start: date | None = None,
+        end: date | None = None,
+        limit: int = 1000,
+    ) -> Sequence[Occurrence]:
+        """Return occurrences by due time, whatever became of them; days are local dates, both inclusive."""
         ...
 
 
@@ -133,19 +140,26 @@ class PixelReader(Protocol):
 class Nothing:
     """A reader of what this installation does not have: rules that need it say that nothing is known."""
 
-    def explaining(self, _farm_id: str, _start: date, _end: date) -> Sequence[LogEntry]:
+    def explaining(self, farm_id: str, start: datetime, end: datetime) -> Sequence[LogEntry]:  # noqa: ARG002 - a port
         """Return no entries."""
         return ()
 
-    def daily(self, _farm_id: str, _start: date, _end: date) -> Sequence[WeatherDay]:
+    def daily(self, farm_id: str, start: date, end: date) -> Sequence[WeatherDay]:  # noqa: ARG002 - a port
         """Return no days."""
         return ()
 
-    def between(self, _farm_id: str, _start: date, _end: date) -> Sequence[Occurrence]:
+    def find(
+        self,
+        *,
+        farm_ids: Sequence[str] | None = None,  # noqa: ARG002 - a port
+        start: date | None = None,  # noqa: ARG002 - a port
+        end: date | None = None,  # noqa: ARG002 - a port
+        limit: int = 1000,  # noqa: ARG002 - a port
+    ) -> Sequence[Occurrence]:
         """Return no occurrences."""
         return ()
 
-    def values(self, _sha256: str, _band: int) -> npt.NDArray[np.float64] | None:
+    def values(self, sha256: str, band: int) -> npt.NDArray[np.float64] | None:  # noqa: ARG002 - a port
         """Return no pixels."""
         return None
 

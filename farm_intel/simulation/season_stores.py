@@ -260,9 +260,9 @@ class SeasonLogbook:
 
     simulated: Mapping[str, SimulatedFarm]
 
-    def explaining(self, farm_id: str, start: date, end: date) -> Sequence[LogEntry]:
-        """Return the logged harvests between two days."""
-        return [entry for entry in logged_harvests(self.simulated[farm_id]) if start <= entry.done_at.date() <= end]
+    def explaining(self, farm_id: str, start: datetime, end: datetime) -> Sequence[LogEntry]:
+        """Return the logged harvests from `start` inclusive to `end` exclusive."""
+        return [entry for entry in logged_harvests(self.simulated[farm_id]) if start <= entry.done_at < end]
 
 
 def logged_harvests(farm: SimulatedFarm) -> list[LogEntry]:
