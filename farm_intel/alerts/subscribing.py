@@ -127,12 +127,14 @@ class Subscriptions:
             )
 
     def _check_address(self, draft: Subscription) -> None:
-        checks = {STREAM: _check_stream, EMAIL: _check_mail, **self._options.address_checks}
-        check = checks.get(draft.channel)
+        own = {STREAM: _check_stream, EMAIL: _check_mail}
+        if draft.channel in own:
+            own[draft.channel](draft.address)
+            return
+        check = self._options.address_checks.get(draft.channel)
         if check is None:
-            raise BadRequestError(
-                f"there is no channel {draft.channel!r}", hint=f"There are {', '.join(sorted(checks))}."
-            )
+            known = ", ".join(sorted({*own, *self._options.address_checks}))
+            raise BadRequestError(f"there is no channel {draft.channel!r}", hint=f"There are {known}.")
         try:
             check(draft.address)
         except BadRequestError as error:
