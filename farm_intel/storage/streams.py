@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from itertools import batched
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, delete, distinct, func, insert, literal, select, true, update
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, literal, select, true, update
 
 from farm_intel.domain.errors import BadRequestError
 from farm_intel.domain.ports import Clock
@@ -108,7 +108,7 @@ class SqlStreamStore:
         Only from the old end: an event that is older than its predecessor stays until the predecessor goes. Each
         stream's `oldest_seq` moves in the transaction that removes, with the counter's row locked against appends.
         """
-        old = select(distinct(stream_events.c.user_id)).where(stream_events.c.created_at < older_than)
+        old = select(stream_events.c.user_id).distinct().where(stream_events.c.created_at < older_than)
         with reading(self._engine) as connection:
             users = sorted(connection.scalars(old))
         removed = 0
@@ -122,7 +122,7 @@ class SqlStreamStore:
     def farms_told_of(self, user_id: str, text: str) -> frozenset[str]:
         """Return the farms of this user's events that hold `text` as a whole string anywhere in their payload."""
         held = stream_events.c.payload.contains(json.dumps(text), autoescape=True)
-        query = select(distinct(stream_events.c.farm_id)).where(stream_events.c.user_id == user_id, held)
+        query = select(stream_events.c.farm_id).distinct().where(stream_events.c.user_id == user_id, held)
         with reading(self._engine) as connection:
             return frozenset(connection.scalars(query))
 

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -40,7 +41,7 @@ from farm_intel.storage.streams import SqlStreamStore
 from farm_intel_tests.api.support import World, served
 
 WRITERS = 8
-IDLE_LIMIT_S = 8.0
+IDLE_LIMIT_S = 3.0
 """A client that has heard nothing for so long after the last write takes it that nothing more comes."""
 
 CLOSE_WITHIN_S = 0.2
@@ -189,12 +190,9 @@ def _append(engine: Engine, user: str, event: int, _numbers: Any, dice: random.R
 
 
 def _abandon(engine: Engine, user: str, event: int) -> None:
-    try:
-        with transaction(engine) as connection:
-            _event_in(connection, user, event)
-            raise AbandonedError
-    except AbandonedError:
-        return
+    with suppress(AbandonedError), transaction(engine) as connection:
+        _event_in(connection, user, event)
+        raise AbandonedError
 
 
 def _event_in(connection: Connection, user: str, event: int) -> None:
