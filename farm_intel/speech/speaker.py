@@ -134,6 +134,9 @@ class Speaker:
             if close is not None:
                 close()
 
+    def _listen(self, pcm: Pcm, text: str, engine: Engine) -> None:
+        check_speech(pcm, text, engine.name)
+
     def _known(self, request_hash: str) -> Audio | None:
         audio = self._store.find(request_hash)
         return None if audio is None or audio.engine == tone.NAME else audio
@@ -168,7 +171,7 @@ class Speaker:
             return None
         try:
             pcm = engine.render(text, language)
-            check_speech(pcm, text, engine.name)
+            self._listen(pcm, text, engine)
         except BaseException as error:
             self._breaker.failed(permit, error)
             if not isinstance(error, FarmIntelError):
