@@ -8,10 +8,15 @@ import socket
 import time
 
 import pytest
+from sqlalchemy import Engine
 
 from farm_intel.delivery.mail import Encryption, MailChannel, MailServer
 from farm_intel.domain.errors import NotConfiguredError, PermanentError, ThrottledError, TransientError
 from farm_intel.domain.messages import Audio, Message, MessageState, NewMessage
+from farm_intel.notifying.delivering import Delivering, DeliveryReport
+from farm_intel.resilience.breaker import BreakerRule, CircuitBreaker
+from farm_intel.resilience.memory import MemoryBreakers
+from farm_intel.storage.outbox import SqlOutbox
 from farm_intel_tests.delivery.mail_servers import Inbox, mail_server, only
 from farm_intel_tests.egress.servers import canary
 from farm_intel_tests.notifying.fakes import ADDRESS, NOW, MovingClock, new_message
@@ -186,3 +191,33 @@ def test_a_body_with_dots_and_other_scripts_arrives_as_written() -> None:
 def test_a_sender_that_is_no_address_is_told_at_once() -> None:
     with pytest.raises(NotConfiguredError, match="sender"):
         MailChannel(MailServer(host="h", sender="Farm"), MovingClock())
+
+
+def test_a_bounce_a_greylisting_and_a_delivery_side_by_side(
+    sqlite_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The whole way: outbox, deliverer, a real server that judges by recipient; nothing leaks on it."""
+
+    class Judging(Inbox):
+        async def handle_RCPT(self, server, session, envelope, address, options) -> str:  # type: ignore[no-untyped-def]  # noqa: N802 - the library's
+            self.rcpt = {"bad": "550 5.1.1 no {}", "grey": "451 4.7.1 later {}"}.get(
+                address.partition("@")[0], "250 ok"
+            ).format(address)
+            return await super().handle_RCPT(server, session, envelope, address, options)
+
+    clock, outbox = MovingClock(), SqlOutbox(sqlite_engine)
+    breaker = CircuitBreaker(MemoryBreakers(), clock, BreakerRule(failures=1))
+    options = {"authenticator": only("farm", PASSWORD), "auth_require_tls": False, "auth_required": True}
+    with mail_server(Judging(), **options) as inbox, caplog.at_level(logging.DEBUG, logger="farm_intel"):
+        mail = channel(inbox.port, user="farm", password=PASSWORD)
+        delivering = Delivering(outbox, [mail], None, breaker=breaker, clock=clock)
+        users = ("bad", "grey", "good", "fine")
+        outbox.enqueue(
+            [new_message(user, user_id=user, address=f"{user}@canary.example") for user in users], now=clock.now()
+        )
+        report = delivering.run()
+
+    assert report == DeliveryReport(claimed=4, sent=2, retrying=1, dead=1)
+    assert sorted(str(one["To"]) for one in inbox.mails) == ["fine@canary.example", "good@canary.example"]
+    seen = caplog.text + "".join(f"{message.error} {message.receipt} {message!r}" for message in outbox.list())
+    assert "canary" not in seen

@@ -263,7 +263,7 @@ def test_a_short_text_is_never_longer_than_one_message(
 
     assert length(text.short) <= 160
     assert text.title
-    assert text.spoken
+    assert 1 <= len(text.spoken) <= 600
 
 
 @given(st.text(max_size=400), st.integers(min_value=0, max_value=200))

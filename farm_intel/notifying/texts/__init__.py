@@ -18,6 +18,8 @@ from farm_intel.notifying.texts.words import COMPLETE, Unit, Words, fill, langua
 
 _SHRINKABLE = ("error", "form", "reason", "title", "rule", "type", "farm_name")
 """Free texts of a short message, the least important first; a farm's name is cut only where all the rest is."""
+_LONGEST_SPOKEN = 600
+"""Characters a voice takes; some 45 seconds, after which nobody listens."""
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f\u2028\u2029]+")
 _MARKS = re.compile(r"[<>{}\[\]|*_#`~^\\]+")
 """What a voice would stumble over or take for markup."""
@@ -95,7 +97,13 @@ class TemplateRenderer:
             title=_sentence(_one_line(fill(templates["title"], read))),
             short=fitted(lambda values: _sentence(fill(templates["short"], values)), read, _SHRINKABLE),
             long=_sentence(fill(templates["long"], read)),
-            spoken=_MARKS.sub(" ", _one_line(fill(templates["spoken"], heard))),
+            spoken=fitted(
+                lambda values: _one_line(fill(templates["spoken"], values)),
+                {name: _MARKS.sub(" ", value) for name, value in heard.items()},
+                _SHRINKABLE,
+                longest=_LONGEST_SPOKEN,
+                letters=str,
+            ),
         )
 
 

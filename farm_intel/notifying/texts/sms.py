@@ -56,25 +56,34 @@ def cut(text: str, longest: int) -> str:
     return (words or kept).rstrip(" ,;:.-") + _CUT if longest >= len(_CUT) else ""
 
 
-def fitted(fill: Callable[[Mapping[str, str]], str], values: Mapping[str, str], shrinkable: Sequence[str]) -> str:
+def fitted(
+    fill: Callable[[Mapping[str, str]], str],
+    values: Mapping[str, str],
+    shrinkable: Sequence[str],
+    *,
+    longest: int = LONGEST,
+    letters: Callable[[str], str] = gsm,
+) -> str:
     """Return a message that fits, shortening what may be shortened in its order.
 
     Args:
         fill: makes the message of values.
         values: all of them.
         shrinkable: names of free texts, the least important first. Each is cut at a word, or left out.
+        longest: septets there are.
+        letters: turns a text into letters that may be sent.
 
     """
-    left = {name: gsm(value) for name, value in values.items()}
-    text = gsm(fill(left))
+    left = {name: letters(value) for name, value in values.items()}
+    text = letters(fill(left))
     for name in shrinkable:
-        over = length(text) - LONGEST
+        over = length(text) - longest
         if over <= 0:
             return text
         if left.get(name):
             left[name] = cut(left[name], max(0, length(left[name]) - over))
-            text = gsm(fill(left))
-    return cut(text, LONGEST)
+            text = letters(fill(left))
+    return cut(text, longest)
 
 
 def _nearest(character: str) -> str:
