@@ -65,9 +65,12 @@ class AlertOut(BaseModel):
 
 
 class AlertList(BaseModel):
-    """Alerts, newest first."""
+    """One page of alerts, newest first."""
 
     alerts: list[AlertOut]
+    """May be fewer than asked for, also none, before the end: those of other people's farms are left out."""
+    next: str
+    """Cursor of the next page; empty at the end."""
 
 
 class AcknowledgeIn(Body):
@@ -96,11 +99,13 @@ def list_alerts(
     farm_id: Annotated[Identifier | None, Query()] = None,
     state: Annotated[list[AlertState] | None, Query()] = None,
     limit: Annotated[PageSize, Query()] = 50,
+    cursor: Annotated[Text, Query()] = "",
 ) -> AlertList:
     """Return the newest alerts of the farms the user may see."""
-    alerts = services.alerts.list(farm_id=farm_id, states=state, limit=limit)
+    farm_ids = None if farm_id is None else (farm_id,)
+    alerts, following = services.alerts.list(farm_ids=farm_ids, states=state or (), limit=limit, cursor=cursor)
     seen = {farm: services.access.may_see(user, farm) for farm in {alert.farm_id for alert in alerts}}
-    return AlertList(alerts=[AlertOut.of(alert) for alert in alerts if seen[alert.farm_id]])
+    return AlertList(alerts=[AlertOut.of(alert) for alert in alerts if seen[alert.farm_id]], next=following)
 
 
 @router.get("/{alert_id}", operation_id="getAlert", responses=documented(404))

@@ -62,7 +62,7 @@ def get_audio(
 def _own_audio(services: Services, user_id: str, sha256: str) -> Audio:
     farms = services.streams.farms_told_of(user_id, sha256)
     told = any(not farm or services.access.may_see(user_id, farm) for farm in farms)
-    audio = services.audio.find(sha256) if told else None
+    audio = services.audio.by_address(sha256) if told else None
     if audio is None:
         raise UnknownNameError(f"there is no audio {sha256} among your events", hint="Take the hash from an event.")
     return audio

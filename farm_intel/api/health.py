@@ -46,10 +46,10 @@ class ProblemPage(BaseModel):
 @router.get("/v1/health", operation_id="getHealth", responses={503: {"model": Health, "description": "Silent"}})
 def get_health(request: Request, response: Response, services: Services) -> Health:
     """Tell when each part of the pump last went through with all well; names and ages only."""
-    now = services.clock.now()
+    now, silent_after = services.clock.now(), services.silent_after
     parts = [
-        Part(name=name, at=at, age_s=(now - at).total_seconds(), silent=now - at > services.silent_after)
-        for name, at in sorted(services.heartbeats.last_beats().items())
+        Part(name=beat.name, at=beat.at, age_s=(now - beat.at).total_seconds(), silent=now - beat.at > silent_after)
+        for beat in sorted(services.heartbeats.heartbeats(), key=lambda beat: beat.name)
     ]
     live_channel = not request.app.state.poller.done()
     well = bool(parts) and live_channel and not any(part.silent for part in parts)

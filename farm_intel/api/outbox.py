@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from farm_intel.api.access import Operator, Services
-from farm_intel.api.fields import Identifier, PageSize
+from farm_intel.api.fields import Body, Identifier, PageSize, Reason
 from farm_intel.api.problems import documented
 from farm_intel.domain.messages import Message, MessageState
 
@@ -57,6 +57,12 @@ class MessageList(BaseModel):
     messages: list[MessageOut]
 
 
+class DropIn(Body):
+    """Why a message is given up."""
+
+    note: Reason
+
+
 @router.get("", operation_id="listOutbox")
 def list_outbox(
     services: Services,
@@ -65,17 +71,17 @@ def list_outbox(
     limit: Annotated[PageSize, Query()] = 50,
 ) -> MessageList:
     """Return messages of the outbox, those in one state or all."""
-    messages = services.outbox.messages(state=state, limit=limit)
+    messages = services.outbox.list(state=state, limit=limit)
     return MessageList(messages=[MessageOut.of(message) for message in messages])
 
 
 @router.post("/{message_id}/replay", operation_id="replayMessage", responses=documented(404, 409))
-def replay_message(services: Services, operator: Operator, message_id: Identifier) -> MessageOut:
+def replay_message(services: Services, _operator: Operator, message_id: Identifier) -> MessageOut:
     """Send a dead letter again."""
-    return MessageOut.of(services.outbox.replay(message_id, operator))
+    return MessageOut.of(services.outbox.replay(message_id, now=services.clock.now()))
 
 
 @router.post("/{message_id}/drop", operation_id="dropMessage", responses=documented(404, 409))
-def drop_message(services: Services, operator: Operator, message_id: Identifier) -> MessageOut:
+def drop_message(services: Services, operator: Operator, message_id: Identifier, body: DropIn) -> MessageOut:
     """Give a dead letter up."""
-    return MessageOut.of(services.outbox.drop(message_id, operator))
+    return MessageOut.of(services.outbox.drop(message_id, by=operator, note=body.note))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -22,8 +22,10 @@ class AlertsPort(Protocol):
         """Return one alert; UnknownNameError where there is none."""
         ...
 
-    def list(self, *, farm_id: str | None, states: Sequence[AlertState] | None, limit: int) -> Sequence[Alert]:
-        """Return alerts, newest first."""
+    def list(
+        self, *, farm_ids: Collection[str] | None, states: Collection[AlertState], limit: int, cursor: str
+    ) -> tuple[Sequence[Alert], str]:
+        """Return one page of alerts, newest first, and the cursor of the next; BadRequestError for a strange one."""
         ...
 
     def acknowledge(self, alert_id: str, by: str, note: str) -> Alert:
@@ -54,23 +56,23 @@ class ActivitiesPort(Protocol):
 class OutboxPort(Protocol):
     """The outbox as operators see it."""
 
-    def messages(self, *, state: MessageState | None, limit: int) -> Sequence[Message]:
+    def list(self, *, state: MessageState | None, limit: int) -> Sequence[Message]:
         """Return messages, newest first."""
         ...
 
-    def replay(self, message_id: str, by: str) -> Message:
+    def replay(self, message_id: str, *, now: datetime) -> Message:
         """Send a dead letter again; UnknownNameError or IllegalTransitionError."""
         ...
 
-    def drop(self, message_id: str, by: str) -> Message:
-        """Give a dead letter up; UnknownNameError or IllegalTransitionError."""
+    def drop(self, message_id: str, *, by: str, note: str) -> Message:
+        """Give a message up; UnknownNameError or IllegalTransitionError."""
         ...
 
 
 class AudioPort(Protocol):
     """Rendered speech."""
 
-    def find(self, sha256: str) -> Audio | None:
+    def by_address(self, sha256: str) -> Audio | None:
         """Return the record of an audio file, or None."""
         ...
 
@@ -79,11 +81,25 @@ class AudioPort(Protocol):
         ...
 
 
+class Beat(Protocol):
+    """When one part of the pump last went through with all well."""
+
+    @property
+    def name(self) -> str:
+        """Name of the part."""
+        ...
+
+    @property
+    def at(self) -> datetime:
+        """Timezone-aware UTC."""
+        ...
+
+
 class HeartbeatsPort(Protocol):
     """Signs of life of the pump's parts."""
 
-    def last_beats(self) -> Mapping[str, datetime]:
-        """Return when each part last went through with all well."""
+    def heartbeats(self) -> Sequence[Beat]:
+        """Return the latest of each part."""
         ...
 
 

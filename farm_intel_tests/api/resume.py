@@ -28,6 +28,7 @@ from typing import Any
 
 import httpx
 from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -213,13 +214,11 @@ def _append_outside(engine: Engine, user: str, event: int, numbers: Any, dice: r
     time.sleep(dice.random() * 0.02)
     now = datetime.now(UTC)
     with transaction(engine) as connection:
-        newer = func.max(streams.c.last_seq, seq)
-        if connection.dialect.name == "postgresql":
-            newer = func.greatest(streams.c.last_seq, seq)
-        row = connection.execute(update(streams).where(streams.c.user_id == user).values(last_seq=newer))
-        if not row.rowcount:
-            values = {"user_id": user, "last_seq": seq, "oldest_seq": 1, "acked_seq": 0, "updated_at": now}
-            connection.execute(insert(streams).values(values))
+        dialect, larger = (postgresql, func.greatest) if connection.dialect.name == "postgresql" else (sqlite, func.max)
+        values = {"user_id": user, "last_seq": 0, "oldest_seq": 1, "acked_seq": 0, "updated_at": now}
+        connection.execute(dialect.insert(streams).values(values).on_conflict_do_nothing())
+        newer = larger(streams.c.last_seq, seq)
+        connection.execute(update(streams).where(streams.c.user_id == user).values(last_seq=newer))
         connection.execute(
             insert(stream_events).values(
                 user_id=user,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -60,13 +60,17 @@ class FakeAlerts:
             raise UnknownNameError(f"secret words about {alert_id}")
         return self.alerts[alert_id]
 
-    def list(self, *, farm_id: str | None, states: Sequence[AlertState] | None, limit: int) -> Sequence[Alert]:
+    def list(
+        self, *, farm_ids: Collection[str] | None, states: Collection[AlertState], limit: int, cursor: str
+    ) -> tuple[Sequence[Alert], str]:
         fitting = [
             alert
             for alert in self.alerts.values()
-            if farm_id in {None, alert.farm_id} and (states is None or alert.state in states)
+            if (farm_ids is None or alert.farm_id in farm_ids)
+            and (not states or alert.state in states)
+            and alert.alert_id > cursor
         ]
-        return fitting[:limit]
+        return fitting[:limit], fitting[limit - 1].alert_id if len(fitting) > limit else ""
 
     def acknowledge(self, alert_id: str, by: str, note: str) -> Alert:
         return self._to(alert_id, AlertState.ACKNOWLEDGED, by, note)
@@ -155,19 +159,19 @@ class FakeOutbox:
             message_id="msg_1", new=new, state=MessageState.DEAD, attempt=10, token=1, created_at=NOW, next_at=NOW
         )
 
-    def messages(self, *, state: MessageState | None, limit: int) -> Sequence[Message]:
+    def list(self, *, state: MessageState | None, limit: int) -> Sequence[Message]:
         return [self.letter][:limit] if state in {None, self.letter.state} else []
 
-    def replay(self, message_id: str, by: str) -> Message:
-        return self._to(message_id, MessageState.PENDING, by)
+    def replay(self, message_id: str, *, now: datetime) -> Message:
+        return self._to(message_id, MessageState.PENDING, next_at=now)
 
-    def drop(self, message_id: str, by: str) -> Message:
-        return self._to(message_id, MessageState.DROPPED, by)
+    def drop(self, message_id: str, *, by: str, note: str) -> Message:
+        return self._to(message_id, MessageState.DROPPED, error=f"dropped by {by}: {note}")
 
-    def _to(self, message_id: str, state: MessageState, by: str) -> Message:
+    def _to(self, message_id: str, state: MessageState, **values: Any) -> Message:
         if message_id != self.letter.message_id:
-            raise UnknownNameError(f"there is no message {message_id!r} for {by}")
-        self.letter = replace(self.letter, state=state)
+            raise UnknownNameError(f"there is no message {message_id!r}")
+        self.letter = replace(self.letter, state=state, **values)
         return self.letter
 
 
@@ -182,7 +186,7 @@ class FakeAudio:
         self.files[sha256] = content
         return sha256
 
-    def find(self, sha256: str) -> Audio | None:
+    def by_address(self, sha256: str) -> Audio | None:
         if sha256 not in self.files:
             return None
         return Audio(
@@ -198,14 +202,22 @@ class FakeAudio:
         return self.files[audio.sha256]
 
 
+@dataclass(frozen=True)
+class FakeBeat:
+    """A sign of life."""
+
+    name: str
+    at: datetime
+
+
 @dataclass
 class FakeHeartbeats:
     """Beats that tests set."""
 
     beats: dict[str, datetime] = field(default_factory=dict)
 
-    def last_beats(self) -> Mapping[str, datetime]:
-        return self.beats
+    def heartbeats(self) -> Sequence[FakeBeat]:
+        return [FakeBeat(name, at) for name, at in self.beats.items()]
 
 
 class MovableTime(SystemClock):

@@ -125,9 +125,9 @@ class Watching(FakeAudio):
         super().__init__()
         self.asked: list[str] = []
 
-    def find(self, sha256: str) -> Any:
+    def by_address(self, sha256: str) -> Any:
         self.asked.append(sha256)
-        return super().find(sha256)
+        return super().by_address(sha256)
 
 
 def test_a_file_that_was_changed_is_not_served(world: World, client: TestClient, path: str) -> None:

@@ -18,6 +18,8 @@ from farm_intel.domain.alerts import AlertState
 from farm_intel.domain.errors import StoreError
 from farm_intel.domain.streams import StreamPage
 from farm_intel.notifying.streaming import StreamOptions
+from farm_intel.storage.database import transaction
+from farm_intel.storage.enqueueing import append_event
 from farm_intel.storage.streams import SqlStreamStore
 from farm_intel_tests.api.support import ORIGIN, Grants, World, bearer, served
 
@@ -118,6 +120,20 @@ class TestFollowing:
         world.store = Refuses(world.engine, world.clock)
         with open_door(world) as door, door.connected("&last_seq=0") as socket:
             assert close_code(socket) == 1013
+
+    def test_events_come_even_when_the_poller_is_stuck(self, world: World) -> None:
+        class Stuck(SqlStreamStore):
+            def heads(self, user_ids: Any) -> dict[str, int]:
+                raise StoreError(f"the counters of {user_ids} cannot be read")
+
+        world.store = Stuck(world.engine, world.clock)
+        world.options = StreamOptions(poll_s=0.05, heartbeat_s=0.3)
+        with open_door(world) as door, door.connected("&last_seq=0") as socket:
+            hear_until(socket, "live")
+            with transaction(world.engine) as connection:
+                now = world.clock.now()
+                append_event(connection, "anna", event_id="e", kind="message", farm_id="", payload={}, now=now)
+            assert hear_until(socket, "event")[-1]["seq"] == 1
 
     def test_many_connections_share_one_poller(self, world: World) -> None:
         asked: list[int] = []

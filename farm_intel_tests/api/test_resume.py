@@ -8,6 +8,8 @@ import pytest
 
 from farm_intel_tests.api.resume import Trial, run_trial
 
+pytestmark = pytest.mark.slow
+
 
 def test_10000_events_survive_200_disconnects(tmp_path: Path) -> None:
     outcome = run_trial(Trial(database_url=f"sqlite:///{tmp_path}/store.db"))
@@ -22,6 +24,13 @@ def test_events_survive_disconnects_on_postgresql(fresh_postgres_url: str) -> No
     outcome = run_trial(Trial(database_url=fresh_postgres_url, events=3000))
 
     assert (outcome.events, outcome.disconnects, outcome.faults) == (3000, 200, 0), str(outcome)
+
+
+@pytest.mark.xdist_group("postgresql")
+def test_the_trial_sees_a_plain_sequence_on_postgresql(fresh_postgres_url: str) -> None:
+    outcome = run_trial(Trial(database_url=fresh_postgres_url, events=800, disconnects=25, users=1, mutant="sequence"))
+
+    assert outcome.missed > 0, str(outcome)
 
 
 @pytest.mark.parametrize("mutant", ["sequence", "newest", "skips"])

@@ -28,7 +28,7 @@ ROUTES: list[tuple[str, str, dict[str, Any] | None]] = [
     ("POST", "/v1/occurrences/act_1/2026-06-30T12:00:00+00:00/answer", {"done": True}),
     ("GET", "/v1/outbox?state=dead", None),
     ("POST", "/v1/outbox/msg_1/replay", None),
-    ("POST", "/v1/outbox/msg_1/drop", None),
+    ("POST", "/v1/outbox/msg_1/drop", {"note": "the address is gone"}),
     ("GET", f"/v1/audio/{'a' * 64}", None),
     ("POST", "/v1/stream/tickets", None),
     ("GET", "/v1/events", None),
@@ -129,6 +129,13 @@ class TestEffects:
         assert [alert["alert_id"] for alert in answer.json()["alerts"]] == ["al_2"]
         assert AlertState(answer.json()["alerts"][0]["state"]) is AlertState.ACKNOWLEDGED
 
+    def test_alerts_come_in_pages(self, client: TestClient) -> None:
+        first = client.get("/v1/alerts?limit=1", headers=bearer("anna")).json()
+        second = client.get(f"/v1/alerts?limit=1&cursor={first['next']}", headers=bearer("anna")).json()
+
+        assert [page["alerts"][0]["alert_id"] for page in (first, second)] == ["al_1", "al_2"]
+        assert second["next"] == ""
+
     def test_an_occurrence_is_answered_by_who_asks_at_the_servers_time(self, world: World, client: TestClient) -> None:
         path = "/v1/occurrences/act_1/2026-06-30T15:00:00+03:00/answer"
         body = {"done": True, "quantities": {"amount_mm": 18.5, "kind": "drip", "all": True}, "note": "ok"}
@@ -145,7 +152,7 @@ class TestEffects:
     def test_a_dead_letter_is_replayed(self, world: World, client: TestClient) -> None:
         assert client.post("/v1/outbox/msg_1/replay", headers=bearer("olga")).json()["state"] == "pending"
         assert client.get("/v1/outbox?state=dead", headers=bearer("olga")).json() == {"messages": []}
-        is_problem(client.post("/v1/outbox/msg_2/drop", headers=bearer("olga")), 404)
+        is_problem(client.post("/v1/outbox/msg_2/drop", json={"note": "x"}, headers=bearer("olga")), 404)
 
 
 class TestBadRequests:
