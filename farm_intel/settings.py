@@ -151,6 +151,8 @@ class Settings(BaseSettings):
     """When the daily schedule asks the store what is missing, five-field cron, UTC."""
     activity_type_files: Slugs = ()
     """TOML files with the user's own activity types, comma-separated paths."""
+    activity_trigger_files: Slugs = ()
+    """TOML files that say which alert proposes which work, comma-separated paths."""
     alert_rule_files: Slugs = ()
     """TOML files with the user's own alert rules, comma-separated paths; a rule of a known name replaces ours."""
     alert_news_days: int = Field(default=14, ge=1)
@@ -191,6 +193,8 @@ class Settings(BaseSettings):
     """Port of the API."""
     api_tokens: Mapping[str, str] = Field(default_factory=dict)
     """SHA-256 (hex) of a user's token to the user's id; JSON in the environment. `farm-intel api token` makes one."""
+    api_operators: Slugs = ()
+    """Users who may read, replay and drop other people's messages, comma-separated."""
     api_origins: Slugs = ()
     """Origins of web pages that may open the live channel, comma-separated, e.g. `https://farm.example.org`."""
     ui_host: str = "127.0.0.1"
@@ -203,9 +207,11 @@ class Settings(BaseSettings):
         "index_files",
         "providers",
         "activity_type_files",
+        "activity_trigger_files",
         "alert_rule_files",
         "private_hosts",
         "speech_engines",
+        "api_operators",
         "api_origins",
         mode="before",
     )

@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from farm_intel.bootstrap.watching import Watching
 from farm_intel.domain.errors import BadRequestError
-from farm_intel.domain.ports import Clock, Progress
+from farm_intel.domain.ports import Progress
 from farm_intel.domain.quality import QualityRule
 from farm_intel.settings import Settings
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from farm_intel.observing.pictures import CellPictures
     from farm_intel.observing.service import ImageryProvider, ObservingService
     from farm_intel.resilience.budget import BudgetStatus
+    from farm_intel.resilience.clock import Sleeper
     from farm_intel.resilience.guard import Operation
     from farm_intel.resilience.state import BreakerRecord
     from farm_intel.storage.assessments import SqlAssessmentStore
@@ -48,7 +50,7 @@ class FarmFileReading(TypedDict, total=False):
     number_features: bool
 
 
-class Container:
+class Container(Watching):
     """Adapters and use cases of one installation, built on first use."""
 
     def __init__(self, settings: Settings) -> None:
@@ -56,7 +58,7 @@ class Container:
         self.settings = settings
 
     @cached_property
-    def clock(self) -> Clock:
+    def clock(self) -> Sleeper:
         """The clock."""
         from farm_intel.resilience.clock import SystemClock
 

@@ -35,7 +35,8 @@ class Guarding:
         self.breakers = SqlBreakers(database)
         self.ledger = BudgetLedger(SqlBudgets(database), {row.name: budget(row, settings) for row in PROVIDERS}, clock)
         self._clock = clock
-        self._breaker = CircuitBreaker(self.breakers, clock, breaker_rule(settings))
+        self._rule = breaker_rule(settings)
+        self._breaker = CircuitBreaker(self.breakers, clock, self._rule)
         self._limiter = RateLimiter(
             {row.name: rate(row, settings) for row in PROVIDERS}, shared=SqlRates(database), clock=clock
         )
@@ -45,6 +46,10 @@ class Guarding:
         return GuardedCalls(
             breaker=self._breaker, limiter=self._limiter, ledger=self.ledger, policy=policy, clock=self._clock
         )
+
+    def breaker(self, rule: BreakerRule | None = None) -> CircuitBreaker:
+        """Return a circuit breaker over the shared store, with its own rule or that of the settings."""
+        return CircuitBreaker(self.breakers, self._clock, rule or self._rule)
 
 
 def breaker_rule(settings: Settings) -> BreakerRule:

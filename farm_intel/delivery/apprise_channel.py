@@ -159,6 +159,15 @@ class AppriseChannel:
             raise PermanentError(f"the address is no valid one of {scheme}", hint="See the apprise documentation.")
         raise TransientError(f"{scheme} did not take the message: {status.lower()}")
 
+    def check(self, address: str) -> None:
+        """Refuse an address that could never be sent to.
+
+        Raises:
+            PermanentError: the URL is not allowed.
+
+        """
+        self._checked(address)
+
     def _checked(self, address: str) -> tuple[str, str]:
         """Return scheme and host part of an address that is allowed."""
         try:

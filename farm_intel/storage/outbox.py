@@ -136,6 +136,22 @@ class SqlOutbox:
             found = {row.state: row.messages for row in connection.execute(query)}
         return {state: found.get(state.value, 0) for state in MessageState}
 
+    def counts_by_channel(self) -> dict[str, dict[str, int]]:
+        """Return channel -> state -> messages; states without any are missing."""
+        query = select(outbox.c.channel, outbox.c.state, func.count().label("messages"))
+        found: dict[str, dict[str, int]] = {}
+        with reading(self._engine) as connection:
+            for row in connection.execute(query.group_by(outbox.c.channel, outbox.c.state)):
+                found.setdefault(row.channel, {})[row.state] = row.messages
+        return found
+
+    def due(self, *, now: datetime) -> tuple[int, datetime | None]:
+        """Return how many messages could be taken now, and since when (UTC) the longest waiting of them is due."""
+        query = select(func.count().label("messages"), func.min(outbox.c.next_at).label("since")).where(_due(now))
+        with reading(self._engine) as connection:
+            row = connection.execute(query).one()
+        return row.messages, row.since
+
     def oldest_due(self, *, now: datetime) -> timedelta | None:
         """Return for how long the message that waits longest has been due; None where none is."""
         query = select(func.min(outbox.c.next_at)).where(_due(now))
