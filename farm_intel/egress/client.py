@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -54,7 +56,7 @@ class EgressClient:
         Args:
             allow: what may be asked besides public addresses over HTTPS.
             total_s: seconds from the first look at the resolver to the last byte.
-            connect_s: seconds for connecting to one address.
+            connect_s: seconds for the resolver, and for connecting to one address.
             largest_bytes: bytes of an answer's body that are read.
             resolver: asked once per request.
             connector: makes connections; only tests pass another.
@@ -76,7 +78,7 @@ class EgressClient:
 
         """
         until_s = time.monotonic() + self._total_s
-        checked = check_url(url, resolver=self._resolver, allow=self._allow)
+        checked = check_url(url, resolver=self._in_time, allow=self._allow)
         # one connection per request: a deadline belongs to one exchange, and to one checked address
         with httpcore.ConnectionPool(
             ssl_context=_trust(), max_connections=1, retries=0, network_backend=self._backend(checked, until_s)
@@ -98,6 +100,19 @@ class EgressClient:
 
     def _backend(self, checked: CheckedUrl, until_s: float) -> httpcore.NetworkBackend:
         return PinnedBackend(checked, until_s=until_s, connect_s=self._connect_s, connector=self._connector)
+
+    def _in_time(self, host: str, port: int) -> Sequence[str]:
+        """Ask the resolver in a thread that is left behind when it takes too long: it knows no time limit."""
+        answers: list[Sequence[str]] = []
+
+        def ask() -> None:
+            with suppress(OSError, UnicodeError):  # no answer says it all
+                answers.append(self._resolver(host, port))
+
+        asking = threading.Thread(target=ask, name="resolve", daemon=True)
+        asking.start()
+        asking.join(self._connect_s)
+        return answers[0] if answers else ()
 
     def _body(self, response: httpcore.Response) -> bytes:
         body = bytearray()

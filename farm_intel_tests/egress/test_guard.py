@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
+import threading
 import time
 from collections.abc import Iterable, Sequence
 
@@ -289,3 +290,19 @@ def test_tls_names_the_host_and_not_its_address() -> None:
             client.request("POST", f"https://hooks.example:{server.port}/", headers={}, content=b"x")
 
     assert b"hooks.example" in seen[0]
+
+
+def test_a_resolver_that_hangs_is_left_in_time() -> None:
+    release = threading.Event()
+
+    def hang(_host: str, _port: int) -> Sequence[str]:
+        release.wait(20.0)
+        return ["93.184.216.34"]
+
+    began = time.monotonic()
+    with pytest.raises(TransientError, match="cannot be resolved"):
+        EgressClient(resolver=hang, connect_s=0.2).request("GET", "https://slow.example/", headers={})
+    took_s = time.monotonic() - began
+    release.set()
+
+    assert took_s < 2.0
