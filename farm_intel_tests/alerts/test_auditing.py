@@ -86,12 +86,11 @@ def test_a_step_is_overdue_after_five_minutes_and_taken_by_the_auditor(
 
 
 def test_what_cannot_be_repaired_keeps_the_heart_still(watched: Watched) -> None:
-    @dataclass
     class Broken(Escalator):
         def advance(self, alert: Alert, now: object) -> Move:
             return Move.FAILED
 
-    watched.escalator = Broken()
+    watched.escalator = Broken(store=watched.world.store, teller=watched.world.teller)
     watched.world.clock.move(hours=3)
     for _ in range(3):
         (finding,) = watched.audit()
