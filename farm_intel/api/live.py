@@ -14,7 +14,7 @@ Client to server: `{"type":"ack","seq":n}` (cumulative), `{"type":"acknowledge_a
 
 Close codes: 4403 when access to a farm ends while connected (its event is withheld; what the client may see has
 changed, so it has to log in anew, and its cursor goes past that event); 4410 after `resync_required`; 1013 for a client
-that takes too long, or while the store refuses: connect again with the last number received.
+that takes too long, or while the store refuses: connect again with the last number received; 1011 for a fault of ours.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ router = APIRouter()
 REVOKED = 4403
 RESYNC = 4410
 TRY_AGAIN_LATER = 1013
+UNEXPECTED = 1011
 CLOSE_WITHIN_S = 5.0
 """How long a close frame may wait behind what a slow client has not taken."""
 ACK_EVERY_S = 1.0
@@ -234,7 +235,8 @@ def _close_code(result: int | BaseException | None) -> int | None:
     if isinstance(result, FarmIntelError):
         logger.warning("a live connection ends: %s", result)
         return TRY_AGAIN_LATER
-    raise result
+    logger.error("a live connection ends unexpectedly", exc_info=result)
+    return UNEXPECTED
 
 
 async def _admit(websocket: WebSocket, services: ApiServices) -> tuple[str, int] | Problem:

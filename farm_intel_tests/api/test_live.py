@@ -121,6 +121,16 @@ class TestFollowing:
         with open_door(world) as door, door.connected("&last_seq=0") as socket:
             assert close_code(socket) == 1013
 
+    def test_a_fault_of_ours_ends_it_and_is_logged(self, world: World, caplog: pytest.LogCaptureFixture) -> None:
+        class Broken(SqlStreamStore):
+            def events_after(self, user_id: str, seq: int, limit: int) -> StreamPage:
+                raise RuntimeError(f"no page of {limit} after {seq} for {user_id}")
+
+        world.store = Broken(world.engine, world.clock)
+        with open_door(world) as door, door.connected("&last_seq=0") as socket:
+            assert close_code(socket) == 1011
+        assert "ends unexpectedly" in caplog.text
+
     def test_events_come_even_when_the_poller_is_stuck(self, world: World) -> None:
         class Stuck(SqlStreamStore):
             def heads(self, user_ids: Any) -> dict[str, int]:

@@ -223,6 +223,22 @@ class TestTickets:
         assert got.count("anna") == 1
         assert got.count(None) == 7
 
+    def test_looking_before_using_lets_several_in(self, engine: Engine, clock: FakeClock) -> None:
+        """Mutation partner: with a look and a use instead of one conditional update both callers get in."""
+        both = threading.Barrier(2)
+
+        class LooksFirst(SqlStreamStore):
+            def redeem(self, ticket: str) -> str | None:
+                user_id = self.check(ticket)
+                both.wait()
+                super().redeem(ticket)
+                return user_id
+
+        store = LooksFirst(engine, clock)
+        ticket = store.issue("anna", TTL)
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(store.redeem, [ticket, ticket])) == ["anna", "anna"]
+
     def test_it_expires(self, clock: FakeClock, streams: SqlStreamStore) -> None:
         ticket = streams.issue("anna", TTL)
         clock.advance(59)
