@@ -1,8 +1,7 @@
 """What the alert rules say of a farm on a day, told per cell with the check that shows it on the page."""
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from hashlib import sha256
 
@@ -60,42 +59,31 @@ class AlertTeller:
                 yield from self._block(block.farm_ids[first : first + FARMS_AT_ONCE], block.days)
 
     def _block(self, farm_ids: Sequence[str], days: Sequence[date]) -> Iterator[CellEvent]:
-        alerts = self.container.alerts
-        before = alerts.fingerprints(farm_ids, start=min(days), end=max(days))
-        rules = alerts.rules
-        found: dict[Cell, list[Evaluation]] = defaultdict(list)
-        for evaluation in alerts.evaluate(farm_ids, days):
-            found[evaluation.day, evaluation.farm_id].append(evaluation)
-        blank: list[CellRecord] = []
+        found: dict[Cell, list[Evaluation]] = {(day, farm_id): [] for day in days for farm_id in farm_ids}
+        asked = set(found)
+        for evaluation in self.container.alerts.evaluate(farm_ids, start=min(days), end=max(days)):
+            found.setdefault((evaluation.day, evaluation.farm_id), []).append(evaluation)
+        # not what the store knew before: a run that died after the store did and before its events left them stale
+        told = compat.told_versions(self.ledger.instance, self.asset_key, [partition_key(*cell) for cell in found])
         for cell, evaluations in sorted(found.items()):
-            changed = any(before.get((one.farm_id, one.rule, one.day)) != one.fingerprint for one in evaluations)
-            record = self._record(cell, evaluations, rules, changed=changed or self.complete)
-            if self.complete or any(one.verdict is not RuleVerdict.UNKNOWN for one in evaluations):
-                yield from self.ledger.record(record)
-            elif changed:
-                blank.append(record)
-        yield from self._became_blank(blank)
+            record = self._record(cell, evaluations)
+            changed = told.get(record.partition) != record.data_version
+            if self._is_told(evaluations, before=record.partition in told) and (changed or cell in asked):
+                yield from self.ledger.record(replace(record, changed=changed or self.complete))
 
-    def _became_blank(self, records: Sequence[CellRecord]) -> Iterator[CellEvent]:
-        """Tell of cells that nothing can be said of any more although something was: the old event would stand."""
-        told = compat.materialization_ids(
-            self.ledger.instance, self.asset_key, [record.partition for record in records]
-        )
-        for record in records:
-            if record.partition in told:
-                yield from self.ledger.record(record)
+    def _is_told(self, evaluations: Sequence[Evaluation], *, before: bool) -> bool:
+        """Return whether a cell has an event: one nothing can be said of only where the old event would stand."""
+        return before or self.complete or any(one.verdict is not RuleVerdict.UNKNOWN for one in evaluations)
 
-    def _record(
-        self, cell: Cell, evaluations: Sequence[Evaluation], rules: Mapping[str, AlertRule], *, changed: bool
-    ) -> CellRecord:
-        day, farm_id = cell
+    def _record(self, cell: Cell, evaluations: Sequence[Evaluation]) -> CellRecord:
+        (day, farm_id), alerts = cell, self.container.alerts
         return CellRecord(
             asset_key=self.asset_key,
             partition=partition_key(day, farm_id),
-            changed=changed,
-            describe=lambda: describe_alerts(evaluations, rules, self.container.alerts.of_day(farm_id, day)),
+            changed=True,
+            describe=lambda: describe_alerts(evaluations, alerts.rules, alerts.of_day(farm_id, day)),
             data_version=data_version(evaluations),
-            check=judge_alerts(evaluations, rules),
+            check=judge_alerts(evaluations, alerts.rules),
         )
 
 

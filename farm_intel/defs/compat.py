@@ -1,4 +1,6 @@
-"""The one module that uses Dagster symbols outside its public API; farm_intel_tests/defs/test_compat.py holds it.
+"""The module that uses Dagster symbols outside its public API; farm_intel_tests/defs/test_compat.py holds it.
+
+Selections, which only the guard takes apart, are in compat_selections, held by the guard's own tests.
 
 Dagster is pinned to `~=1.13.27` because of what is here. Everything else in this package uses names exported by
 `dagster` itself.
@@ -9,6 +11,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +19,6 @@ import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
-from dagster._core.definitions.asset_selection import (
-    AllAssetCheckSelection,
-    AllSelection,
-    AssetCheckKeysSelection,
-    AssetChecksForAssetKeysSelection,
-    ChainedAssetSelection,
-    GroupsAssetSelection,
-    KeysAssetSelection,
-    OperandListAssetSelection,
-    SubtractAssetSelection,
-)
-from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
@@ -44,6 +35,9 @@ RANGE_START_TAG = ASSET_PARTITION_RANGE_START_TAG
 RANGE_END_TAG = ASSET_PARTITION_RANGE_END_TAG
 PARTITION_TAG = PARTITION_NAME_TAG
 BACKFILL_TAG = BACKFILL_ID_TAG
+
+DATA_VERSION_TAG = "dagster/data_version"
+VERSIONS_AT_ONCE = 500
 
 SQLITE_BUSY_TIMEOUT_S = 60
 """How long a statement waits for another process that writes the same file."""
@@ -139,6 +133,24 @@ def materialization_ids(
         asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, partitions=set(partitions)
     )
     return dict(found)
+
+
+def told_versions(instance: dg.DagsterInstance, asset_key: dg.AssetKey, partitions: Collection[str]) -> dict[str, str]:
+    """Return partition -> data version of its newest materialisation, for those that have one; it may be empty.
+
+    Two queries per `VERSIONS_AT_ONCE` partitions.
+    """
+    told: dict[str, str] = {}
+    for some in batched(partitions, VERSIONS_AT_ONCE):
+        ids = materialization_ids(instance, asset_key, some)
+        if not ids:
+            continue
+        wanted = dg.AssetRecordsFilter(asset_key=asset_key, storage_ids=list(ids.values()))
+        for record in instance.fetch_materializations(wanted, limit=len(ids)).records:
+            event = record.asset_materialization
+            if event is not None and event.partition is not None:
+                told[event.partition] = (event.tags or {}).get(DATA_VERSION_TAG, "")
+    return told
 
 
 @contextmanager
@@ -279,68 +291,3 @@ def request_backfill(
             run_config=None,
         )
     instance.add_backfill(backfill)
-
-
-def named_jobs(automation: dg.ScheduleDefinition | dg.SensorDefinition) -> list[str]:
-    """Return the jobs a schedule or sensor names by text; those it holds are loaded with it."""
-    targets = [automation.target] if isinstance(automation, dg.ScheduleDefinition) else automation.targets
-    return [target.resolvable_to_job for target in targets if isinstance(target.resolvable_to_job, str)]
-
-
-def automation_selections(automation: dg.ScheduleDefinition | dg.SensorDefinition) -> Iterator[dg.AssetSelection]:
-    """Yield the asset selections a schedule or sensor was made with."""
-    targets = [automation.target] if isinstance(automation, dg.ScheduleDefinition) else automation.targets
-    for target in targets:
-        if isinstance(target.resolvable_to_job, AssetJob):
-            yield target.resolvable_to_job.selection
-    if isinstance(automation, dg.SensorDefinition) and automation.asset_selection is not None:
-        yield automation.asset_selection
-    if isinstance(automation, dg.AssetSensorDefinition):
-        yield dg.AssetSelection.assets(automation.asset_key)
-
-
-class GraphNames:
-    """Tells which names of a selection are nothing in a graph."""
-
-    def __init__(self, graph: AssetGraph) -> None:
-        self._graph = graph
-        self._groups = {node.group_name for node in graph.asset_nodes}
-
-    def missing(self, selection: dg.AssetSelection) -> list[str]:
-        """Return what the selection names and the graph has not, in words, each once."""
-        return list(dict.fromkeys(name for leaf in _leaves(selection) for name in self._missing_of(leaf)))
-
-    def _missing_of(self, leaf: dg.AssetSelection) -> Iterator[str]:
-        if isinstance(leaf, AllSelection | AllAssetCheckSelection):
-            return
-        if isinstance(leaf, KeysAssetSelection):
-            yield from self._missing_assets(leaf.selected_keys)
-        elif isinstance(leaf, AssetChecksForAssetKeysSelection):
-            yield from self._missing_assets(leaf.selected_asset_keys)
-        elif isinstance(leaf, AssetCheckKeysSelection):
-            checks = self._graph.asset_check_keys
-            yield from (
-                f"the check {key.to_user_string()}" for key in leaf.selected_asset_check_keys if key not in checks
-            )
-        elif isinstance(leaf, GroupsAssetSelection):
-            yield from (f"the group {name}" for name in leaf.selected_groups if name not in self._groups)
-        elif not leaf.resolve(self._graph, allow_missing=True):
-            yield str(leaf)
-
-    def _missing_assets(self, keys: Iterable[dg.AssetKey]) -> Iterator[str]:
-        made = self._graph.materializable_asset_keys
-        yield from (f"the asset {key.to_user_string()}" for key in keys if key not in made)
-
-
-def _leaves(selection: dg.AssetSelection) -> Iterator[dg.AssetSelection]:
-    """Yield the parts of a selection that name something themselves."""
-    if isinstance(selection, OperandListAssetSelection):
-        for operand in selection.operands:
-            yield from _leaves(operand)
-    elif isinstance(selection, SubtractAssetSelection):
-        yield from _leaves(selection.left)
-        yield from _leaves(selection.right)
-    elif isinstance(selection, ChainedAssetSelection):
-        yield from _leaves(selection.child)
-    else:
-        yield selection

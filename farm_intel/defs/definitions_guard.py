@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from farm_intel.defs import compat
+from farm_intel.defs import compat, compat_selections
 
 Automation = dg.ScheduleDefinition | dg.SensorDefinition
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
@@ -102,7 +102,7 @@ def _bad_crons(schedules: Iterable[dg.ScheduleDefinition]) -> Iterator[str]:
 
 def _missing_jobs(automations: Iterable[Automation], jobs: set[str]) -> Iterator[str]:
     for automation in automations:
-        for name in compat.named_jobs(automation):
+        for name in compat_selections.named_jobs(automation):
             if name not in jobs:
                 yield f"{_kind(automation)} {automation.name} starts the job {name}, which does not exist"
 
@@ -121,12 +121,12 @@ def _selection_problems(
     except dg.DagsterError as error:
         yield f"the assets cannot be resolved: {_first_line(error)}"
         return
-    found = compat.GraphNames(graph)
+    found = compat_selections.GraphNames(graph)
     for job in _distinct(jobs):
         if isinstance(job, compat.AssetJob):
             yield from (f"job {job.name} selects {name}, which does not exist" for name in found.missing(job.selection))
     for automation in automations:
-        for selection in compat.automation_selections(automation):
+        for selection in compat_selections.automation_selections(automation):
             yield from (
                 f"{_kind(automation)} {automation.name} selects {name}, which does not exist"
                 for name in found.missing(selection)

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from hashlib import sha256
 
@@ -53,28 +53,27 @@ class PlanTeller:
         for entry in self.container.activities.plan(block.farm_ids, start=min(days), end=max(days)):
             if entry.local_date in days:
                 plans[entry.local_date, entry.farm_id].append(entry)
-        bare = [(day, farm_id) for day in block.days for farm_id in block.farm_ids if (day, farm_id) not in plans]
-        for cell in sorted([*plans, *self._told_before(bare)]):
-            yield from self.ledger.record(self._record(cell, plans.get(cell, [])))
-
-    def _told_before(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Return the cells without a plan that are to be told all the same: their plan was withdrawn."""
-        if self.complete:
-            return list(cells)
-        told = compat.materialization_ids(
+        cells = [(day, farm_id) for day in block.days for farm_id in block.farm_ids]
+        told = compat.told_versions(
             self.ledger.instance, plan_key(self.group), [partition_key(*cell) for cell in cells]
         )
-        return [cell for cell in cells if partition_key(*cell) in told]
+        for cell in cells:
+            # a plan that was withdrawn is told: the old event would stand
+            if cell in plans or partition_key(*cell) in told or self.complete:
+                record = self._record(cell, plans.get(cell, []))
+                changed = self.complete or told.get(record.partition) != record.data_version
+                yield from self.ledger.record(replace(record, changed=changed))
 
     def _record(self, cell: Cell, entries: Sequence[PlanEntry]) -> CellRecord:
         ordered = sorted(entries, key=lambda entry: (entry.due_at, entry.activity_id))
+        over = is_over(cell[0], self.now)
         return CellRecord(
             asset_key=plan_key(self.group),
             partition=partition_key(*cell),
             changed=True,
             describe=lambda: describe_plan(ordered),
-            data_version=_data_version(ordered),
-            check=judge_plan(ordered, over=is_over(cell[0], self.now)),
+            data_version=_data_version(ordered, over=over),
+            check=judge_plan(ordered, over=over),
         )
 
 
@@ -127,6 +126,9 @@ def _named(entries: Sequence[PlanEntry]) -> str:
     return "; ".join(told) + (f" and {more} more" if more > 0 else "")
 
 
-def _data_version(entries: Sequence[PlanEntry]) -> str:
-    parts = [f"{one.activity_id}@{one.due_at.isoformat()}={one.state}:{one.assignee}:{one.reason}" for one in entries]
+def _data_version(entries: Sequence[PlanEntry], *, over: bool) -> str:
+    parts = [
+        "over" if over else "not over",
+        *(f"{one.activity_id}@{one.due_at.isoformat()}={one.state}:{one.assignee}:{one.reason}" for one in entries),
+    ]
     return sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -189,19 +189,16 @@ class Alerts(Protocol):
         """The rule table by slug."""
         ...
 
-    def evaluate(self, farm_ids: Sequence[str], days: Sequence[date]) -> Iterator[Evaluation]:
-        """Evaluate every rule on every farm and day, day by day, store what changed and let alerts open and resolve.
+    def evaluate(self, farm_ids: Sequence[str], *, start: date, end: date) -> Iterator[Evaluation]:
+        """Evaluate every rule on farms and days, both ends included, store it and let alerts open and resolve.
 
-        Yields all evaluations, unchanged ones included.
+        Yields, in any order, whatever a rule says, unchanged evaluations included; each is stored and absorbed when it
+        is yielded.
 
         Raises:
             FarmIntelError: the store refused; what was yielded is stored.
 
         """
-        ...
-
-    def fingerprints(self, farm_ids: Sequence[str], *, start: date, end: date) -> Mapping[tuple[str, str, date], str]:
-        """Return (farm, rule, day) -> fingerprint of the stored evaluations."""
         ...
 
     def of_day(self, farm_id: str, day: date) -> Sequence[Alert]:

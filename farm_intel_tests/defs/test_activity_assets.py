@@ -10,9 +10,10 @@ import pytest
 from farm_intel.defs import compat
 from farm_intel.defs.activity_assets import DAYS_AHEAD, DAYS_BACK, plan_partitions, plan_request
 from farm_intel.defs.build import build_definitions
+from farm_intel.defs.cell_events import CellLedger
 from farm_intel.defs.due import days_in_flight
 from farm_intel.defs.groups import asset_groups, cohort_groups
-from farm_intel.defs.plan_events import is_over, judge_plan
+from farm_intel.defs.plan_events import PlanTeller, is_over, judge_plan
 from farm_intel_tests.defs.harness import evaluations, instance_in, materializations, materialized, sync
 from farm_intel_tests.support.fake_alerts import FakePlanEntry
 from farm_intel_tests.support.fake_observing import FakeSettings, installation
@@ -122,6 +123,22 @@ def test_a_plan_that_was_withdrawn_does_not_stay_on_the_page(instance):
     assert newest.metadata["plan"].value == "nothing is planned"
     assert settled(result)[f"{PAST}|f00"].passed
     assert materialized(instance, *KEY) == {f"{PAST}|f00"}, "farms that never had a plan stay grey"
+
+
+def test_an_unchanged_plan_is_told_once_and_again_when_its_day_is_over(instance):
+    made = planned(FakePlanEntry(farm_id="f00", local_date=TODAY, state="waiting"))
+    group = cohort_groups(asset_groups(made))[0]
+    sync(instance, made)
+    counts = []
+    for days in (0, 0, 3):
+        ledger = CellLedger(instance=instance, run_id="r")
+        at = datetime.now(UTC) + timedelta(days=days)
+        teller = PlanTeller(group=group, container=made, ledger=ledger, now=at)
+        for event in [*teller.tell([(TODAY, "f00")])]:
+            instance.report_runless_asset_event(event)
+        counts.append(len(materializations(instance, KEY, f"{TODAY}|f00")))
+
+    assert counts == [1, 1, 2]
 
 
 def test_a_backfill_gets_an_event_for_every_cell_it_asked_for(instance):

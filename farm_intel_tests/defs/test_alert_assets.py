@@ -199,11 +199,25 @@ def test_a_run_that_died_before_its_events_is_finished_by_the_next(instance):
     made = observed()
     sync(instance, made)
     fuse(made)
-    list(made.alerts.evaluate(FARMS, DAYS))  # stored and absorbed, told to nobody
+    list(made.alerts.evaluate(FARMS, start=DAYS[0], end=DAYS[-1]))  # stored and absorbed, told to nobody
 
     assert run_job(instance, made, keys=keys()).success
 
     assert materialized(instance, *KEY) == cells()
+
+
+def test_a_verdict_that_was_stored_and_never_told_is_told_by_the_next_run(instance):
+    """The store is ahead of the events after a kill between the two; what it knew before must not decide."""
+    made = observed()
+    sync(instance, made)
+    run_job(instance, made, keys=keys())
+    bound(made, {"low": 0.1, "very_low": 0.1})
+    list(made.alerts.evaluate(FARMS, start=DAYS[0], end=DAYS[-1]))
+
+    checks = no_alert(run_job(instance, made, keys=keys()))
+
+    assert set(checks) == cells()
+    assert all(check.passed for check in checks.values())
 
 
 def test_alerts_that_cannot_be_evaluated_make_the_run_red_and_keep_the_states(instance):

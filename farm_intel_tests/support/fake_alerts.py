@@ -124,10 +124,11 @@ class FakeAlerts:
     """Farms and days of which the logbook says why."""
     error: Exception | None = None
 
-    def evaluate(self, farm_ids: Sequence[str], days: Sequence[date]) -> Iterator[Evaluation]:
+    def evaluate(self, farm_ids: Sequence[str], *, start: date, end: date) -> Iterator[Evaluation]:
         if self.error is not None:
             raise self.error
-        found = self.source().fused(farm_ids=farm_ids, start=min(days), end=max(days))
+        found = self.source().fused(farm_ids=farm_ids, start=start, end=end)
+        days = [date.fromordinal(n) for n in range(start.toordinal(), end.toordinal() + 1)]
         looks = {(item.farm_id, item.solar_day): item for item in found if item.value is not None}
         for day in days:
             for farm_id in farm_ids:
@@ -136,11 +137,6 @@ class FakeAlerts:
                     self.stored[farm_id, rule.slug, day] = evaluation
                     self._absorb(rule, evaluation)
                     yield evaluation
-
-    def fingerprints(self, farm_ids: Sequence[str], *, start: date, end: date) -> dict[tuple[str, str, date], str]:
-        return {
-            key: one.fingerprint for key, one in self.stored.items() if key[0] in farm_ids and start <= key[2] <= end
-        }
 
     def of_day(self, farm_id: str, day: date) -> list[Alert]:
         return [
