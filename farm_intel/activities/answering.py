@@ -49,7 +49,8 @@ class Answering:
 
         Raises:
             UnknownNameError: there is no such occurrence.
-            BadRequestError: the quantities do not fit the type's form, or the reason is missing.
+            BadRequestError: the quantities do not fit the type's form, a required one is neither said nor planned, or
+                the reason is missing.
             IllegalTransitionError: it is settled, with another answer or without one.
 
         """
@@ -156,6 +157,8 @@ class Answering:
             raise BadRequestError(
                 f"{row.title!r} of farm {row.farm_id} was not done, but it is not said why", hint="Give a reason."
             )
+        if answer.done:  # what is not said was as planned, so the two together have to be complete
+            self._forms.check_form(row.type, {**row.form, **answer.quantities}, answered=True)
         return replace(answer, quantities=dict(self._forms.check_form(row.type, answer.quantities)))
 
     def _move(self, activity_id: str, due_at: datetime, decide: Callable[[Occurrence], Move | None]) -> Occurrence:

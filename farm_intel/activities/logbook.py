@@ -4,11 +4,12 @@ Exports:
 
 - CSV (RFC 4180), one line per entry; quantities as JSON in one column. Text that a spreadsheet would take for a formula
   is led by an apostrophe (OWASP, "CSV Injection").
-- farmOS 3 JSON:API. `data` holds one `log--<type>` per entry: `id` is a UUIDv5 of the entry, `attributes` are `name`,
-  `timestamp` (ISO 8601, UTC), `status` (`done` or `abandoned`) and `notes` (`value`, `format: plain_text`: note, why
-  not, who, photo, and form values that are no numbers). `relationships` are `location` (one `asset--land`, UUIDv5 of the
-  farm's id) and `quantity`. `included` holds each `asset--land` (`name` is the farm's id) and `quantity--standard`
-  (`label` is the form field, `value.decimal` the number, `units` a `taxonomy_term--unit`), so that it stands by itself.
+- farmOS 3 JSON:API. `data` holds one `log--<type>` per entry (`farmos` of its type): `id` is a UUIDv5 of the entry,
+  `attributes` are `name`, `timestamp` (ISO 8601, UTC), `status` (`done` or `abandoned`) and `notes` (`value`,
+  `format: plain_text`: note, why not, who, photo, and form values that are no numbers). `relationships` are `location`
+  (one `asset--land`, UUIDv5 of the farm's id) and `quantity`. `included` holds each `asset--land` (`name` is the farm's
+  id) and `quantity--standard` (`label` is the form field, `value.decimal` the number, `units` a `taxonomy_term--unit`),
+  so that the document stands by itself.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from datetime import datetime
 from typing import Any
 
 from farm_intel.activities.ports import Forms, LogbookStore
+from farm_intel.activities.types import ActivityType
 from farm_intel.domain.activities import FormValue, LogEntry
-from farm_intel.domain.errors import BadRequestError
+from farm_intel.domain.errors import BadRequestError, UnknownNameError
 from farm_intel.domain.ports import Clock
 
 type Json = dict[str, Any]
@@ -98,7 +100,7 @@ class Logbook:
             done=True,
             done_at=work.done_at,
             by=work.by,
-            quantities=dict(self._forms.check_form(work.type, work.quantities)),
+            quantities=dict(self._forms.check_form(work.type, work.quantities, answered=True)),
             note=work.note,
             photo=work.photo,
             event_key=work.event_key,
@@ -133,12 +135,13 @@ class Logbook:
     def _farmos_log(self, entry: LogEntry, included: dict[str, Json]) -> Json:
         land = _resource("asset--land", entry.farm_id, {"name": entry.farm_id, "status": "active"})
         included[land["id"]] = land
+        kind = self._kind(entry)
         quantities = []
         for name, value in entry.quantities.items():
             if isinstance(value, float | int) and not isinstance(value, bool):
                 quantities.append(self._quantity(entry, name, value, included))
         log = _resource(
-            f"log--{self._forms.farmos_type(entry.type)}",
+            f"log--{'activity' if kind is None else kind.farmos.value}",
             entry.entry_id,
             {
                 "name": entry.title,
@@ -153,11 +156,19 @@ class Logbook:
         }
         return log
 
+    def _kind(self, entry: LogEntry) -> ActivityType | None:
+        """Return the type of an entry; None where the table has lost it since, which the record outlives."""
+        try:
+            return self._forms.get(entry.type)
+        except UnknownNameError:
+            return None
+
     def _quantity(self, entry: LogEntry, name: str, value: float, included: dict[str, Json]) -> Json:
         quantity = _resource(
             "quantity--standard", f"{entry.entry_id}|{name}", {"label": name, "value": {"decimal": f"{value:g}"}}
         )
-        unit = self._forms.unit(entry.type, name)
+        kind = self._kind(entry)
+        unit = kind.fields[name].unit if kind is not None and name in kind.fields else ""
         if unit:
             term = _resource("taxonomy_term--unit", unit, {"name": unit})
             included[term["id"]] = term

@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 from typing import Protocol
 
 from farm_intel.activities.recurrence import DueTime
+from farm_intel.activities.types import ActivityType
 from farm_intel.domain.activities import (
     Activity,
     FormValue,
@@ -56,23 +57,26 @@ class Recurrence(Protocol):
 
 
 class Forms(Protocol):
-    """The types of activities and their form fields."""
+    """The types of activities and their form fields; `activities.types.ActivityTypes` is one."""
 
-    def check_form(self, type_slug: str, values: Mapping[str, FormValue]) -> Mapping[str, FormValue]:
-        """Return the values as the type wants them.
+    def get(self, slug: str) -> ActivityType:
+        """Return a type; UnknownNameError where there is none."""
+        ...
+
+    def check_form(
+        self, type_slug: str, values: Mapping[str, FormValue], *, answered: bool = False
+    ) -> Mapping[str, FormValue]:
+        """Return checked values of a type's form.
+
+        Args:
+            type_slug: the type.
+            values: by field.
+            answered: they are what was really used, so required fields must be there.
 
         Raises:
-            BadRequestError: an unknown type or field, or a value the field does not take.
+            BadRequestError: an unknown type or field, a value it does not take, or a required one that is missing.
 
         """
-        ...
-
-    def farmos_type(self, type_slug: str) -> str:
-        """Return which type of log it is in farmOS, e.g. `input`; `activity` where the type is not known any more."""
-        ...
-
-    def unit(self, type_slug: str, name: str) -> str:
-        """Return the unit of a form field; empty where it has none or is not known any more."""
         ...
 
 

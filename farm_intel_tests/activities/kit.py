@@ -11,6 +11,7 @@ from sqlalchemy import Engine, func, select
 from farm_intel.activities.recurrence import DueTime
 from farm_intel.activities.service import ActivityParts, ActivityService
 from farm_intel.activities.telling import Telling
+from farm_intel.activities.types import load_activity_types
 from farm_intel.activities.working import Handler, Patience, Shift
 from farm_intel.domain.activities import (
     FormValue,
@@ -60,24 +61,6 @@ class EverySeconds:
         return next(self.due_between(schedule, after, datetime(2100, 1, 1, tzinfo=UTC), limit=1), None)
 
 
-class AnyForm:
-    """Takes amounts that are not negative; implements activities.ports.Forms."""
-
-    def check_form(self, type_slug: str, values: Mapping[str, FormValue]) -> Mapping[str, FormValue]:
-        if type_slug == "nothing":
-            raise UnknownNameError("there is no activity type 'nothing'")
-        for name, value in values.items():
-            if isinstance(value, int | float) and value < 0:
-                raise BadRequestError(f"{name} of {type_slug} cannot be {value}")
-        return values
-
-    def farmos_type(self, type_slug: str) -> str:
-        return {"harvest": "harvest", "irrigation": "input"}.get(type_slug, "activity")
-
-    def unit(self, type_slug: str, name: str) -> str:
-        return "mm" if (type_slug, name) == ("irrigation", "amount_mm") else ""
-
-
 class PlainRenderer:
     """Puts the key and the title into every text; implements domain.messages.Renderer."""
 
@@ -105,7 +88,7 @@ class Draft:
     type: str = "irrigation"
     title: str = "Water the maize"
     schedule: Schedule = field(default_factory=lambda: every(3600))
-    form: Mapping[str, FormValue] = field(default_factory=dict)
+    form: Mapping[str, FormValue] = field(default_factory=lambda: {"amount_mm": 20.0})
     assignee: str = ""
     catchup_window: timedelta = timedelta(days=365)
     misfire: Misfire = Misfire.ALL
@@ -149,7 +132,7 @@ class Bench:
                 occurrences=self.store,
                 logbook=SqlLogbook(engine),
                 recurrence=EverySeconds(),
-                forms=AnyForm(),
+                forms=load_activity_types(),
                 telling=Telling(subscriptions=lambda _farm: self.people, renderer=renderer or PlainRenderer()),
                 clock=self.clock,
             ),
