@@ -19,7 +19,7 @@ class Explanation:
 
     entries: tuple[LogEntry, ...] = ()
     state: str = ""
-    """The farm state that explains it."""
+    """The farm state or event that explains it."""
 
 
 def names(text: object) -> tuple[str, ...]:
@@ -30,16 +30,19 @@ def names(text: object) -> tuple[str, ...]:
 def explain(rule: AlertRule, facts: DayFacts) -> Explanation | None:
     """Return what explains that a rule holds; None where nothing does.
 
-    A rule names the facts that work may explain (`explained_by`) and the states that do (`explaining_states`).
+    A rule names the facts that work may explain (`explained_by`), and the farm states and events that do
+    (`explaining_states`, `explaining_events`): a harvest that is seen and not logged is no stress either.
     """
     entries = explaining_entries(facts, names(rule.parameters.get("explained_by", "")))
     if entries:
         return Explanation(entries=tuple(entries))
-    wanted = names(rule.parameters.get("explaining_states", ""))
-    state = facts.state() if wanted else None
-    if state is not None and state.state in wanted:
+    states, events = (names(rule.parameters.get(f"explaining_{what}", "")) for what in ("states", "events"))
+    state = facts.state() if states or events else None
+    if state is None:
+        return None
+    if state.state in states:
         return Explanation(state=state.state)
-    return None
+    return Explanation(state=state.event) if state.event and state.event in events else None
 
 
 def explaining_entries(facts: DayFacts, wanted: Sequence[str]) -> list[LogEntry]:

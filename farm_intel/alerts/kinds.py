@@ -27,7 +27,7 @@ class Kind:
     """On which side of `leave` `enter` lies, where the row has no `direction`; empty for kinds without thresholds."""
 
 
-_EXPLAINED: Parameters = {"explained_by": "", "explaining_states": "", "min_confidence": 0.5}
+_EXPLAINED: Parameters = {"explained_by": "", "explaining_states": "", "explaining_events": "", "min_confidence": 0.5}
 _DIRECTION = {"direction": (BELOW, ABOVE)}
 
 KINDS: Mapping[str, Kind] = {

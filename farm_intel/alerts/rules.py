@@ -270,7 +270,7 @@ def _parameters(table: Table) -> dict[str, float | str]:
         try:
             result[key] = table.number(key)
         except BadRequestError:
-            result[key] = table.text(key)
+            result[key] = table.text(key, "")
     return result
 
 

@@ -108,9 +108,11 @@ def _assess(
     assessing = AssessingService(observations=observations, assessments=assessments, registry=registry, clock=clock)
     slugs = list(dict.fromkeys((*state_rules.indices, *rule_indices)))
     _run(assessing.fuse(farm_ids, slugs, start=start, end=end))
-    _run(assessing.build_series(farm_ids, slugs))
+    # States look at the seasons of the first canopy index that is there, which here is the first of all.
+    seasonal = list(dict.fromkeys((state_rules.indices[0], *rule_indices)))
+    _run(assessing.build_series(farm_ids, seasonal))
     seasons = SeasonService(farms=farms, assessments=assessments, registry=registry, rules=state_rules, clock=clock)
-    _run(seasons.build_seasons(farm_ids, slugs))
+    _run(seasons.build_seasons(farm_ids, seasonal))
     states = StatesService(farms=farms, assessments=assessments, rules=state_rules, clock=clock)
     _run(states.build_states(farm_ids, start=start, end=end))
 

@@ -19,8 +19,8 @@ from farm_intel.indices.index import SpectralIndex
 from farm_intel.simulation.alert_truth import StageOf, TrueAlert, is_scored, true_alerts
 from farm_intel.simulation.seasons import SeasonOptions, SimulatedFarm, simulate_seasons
 
-SCORED_SEEDS = (301, 302, 303)
-"""Seeds the rules were not tuned on (they were on 1 and 2)."""
+SCORED_SEEDS = (401, 402, 403)
+"""Seeds the rules were not tuned on (they were on 1, 2, 11 and 12)."""
 LIMIT = 0.9
 """Precision and recall that all rules on fields together are held to."""
 _ALL = "all on fields"

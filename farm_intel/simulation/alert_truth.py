@@ -128,14 +128,15 @@ def _of_silence(farm: SimulatedFarm, rule: AlertRule, _stage_of: StageOf) -> lis
     enter = timedelta(days=int(rule.parameters["enter"]))
     rows = SeasonObservations({farm.farm_id: farm}).calendar(farm_id=farm.farm_id)
     cloudy = [row.solar_day for row in rows if row.status is ObservationStatus.CLOUDY]
-    ends = [*farm.days[1:], farm.end + timedelta(days=1)]
+    looks = list(farm.days) if rows[0].solar_day in farm.days else [rows[0].solar_day, *farm.days]
+    ends = [*looks[1:], farm.end + timedelta(days=1)]
     return [
         TrueAlert(
             day=last + enter + timedelta(days=1),
             latest=following,
             required=any(last < day <= last + enter for day in cloudy),
         )
-        for last, following in zip(farm.days, ends, strict=True)
+        for last, following in zip(looks, ends, strict=True)
         if following - last > enter + timedelta(days=1)
     ]
 
