@@ -95,7 +95,7 @@ class Teller:
                 "farm_name": self._farm_name(alert.farm_id),
                 "rule": alert.rule,
                 "index": _text(evidence.get("index")) or _text(_rule_row(evidence).get("index")),
-                "value": _number(evidence.get("value")) if latest is None else latest.value,
+                "value": _number(evidence.get("value")) if latest is None or latest.value is None else latest.value,
                 "threshold": _number(evidence.get("threshold")) if latest is None else latest.threshold,
                 "unit": _text(evidence.get("unit")),
                 "day": alert.last_day.isoformat(),

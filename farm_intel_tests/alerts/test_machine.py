@@ -53,7 +53,7 @@ POLICIES = (
     (EscalationStep(after=timedelta(hours=1), audience="agronomist"), EscalationStep(after=timedelta(hours=30))),
     (EscalationStep(after=timedelta(0)), EscalationStep(after=timedelta(0)), EscalationStep(after=timedelta(hours=9))),
 )
-VERDICTS = st.sampled_from("hhc?be")
+VERDICTS = st.sampled_from("hhhhhc??be")
 
 
 class CrashError(Exception):
@@ -154,10 +154,16 @@ class AlertLives(RuleBasedStateMachine):
 
     # --- what happens ----------------------------------------------------------------------------------------------
 
-    @rule(letter=VERDICTS)
-    def look(self, letter: str) -> None:
-        self.letters.append(letter)
-        self._absorb(len(self.letters) - 1)
+    @rule(letters=st.lists(VERDICTS, min_size=1, max_size=4))
+    def look_day_by_day(self, letters: list[str]) -> None:
+        for letter in letters:
+            self.letters.append(letter)
+            self._absorb(len(self.letters) - 1)
+
+    @rule(letters=st.lists(VERDICTS, min_size=1, max_size=4))
+    def look_back_over_days(self, letters: list[str]) -> None:
+        self.letters += letters
+        self._absorb(*range(len(self.letters) - len(letters), len(self.letters)))
 
     @precondition(lambda self: self.letters)
     @rule(letter=VERDICTS, data=st.data())
@@ -181,6 +187,7 @@ class AlertLives(RuleBasedStateMachine):
         )
         assert self._everything() == before
 
+    @precondition(lambda self: self._live())
     @rule(hours=st.sampled_from((0, 1, 3, 40)))
     def pump(self, hours: int) -> None:
         now = self.world.clock.move(hours=hours)
@@ -188,6 +195,7 @@ class AlertLives(RuleBasedStateMachine):
         report = self.world.tick()
         assert report.steps + report.woken == expected
 
+    @precondition(lambda self: self._live())
     @rule(hours=st.sampled_from((0, 1, 3, 40)))
     def two_pumps_race(self, hours: int) -> None:
         now = self.world.clock.move(hours=hours)
@@ -249,6 +257,7 @@ class AlertLives(RuleBasedStateMachine):
             self.letters.append(letter)
             self._sync()
 
+    @precondition(lambda self: self._live())
     @rule(hours=st.sampled_from((3, 40)), fuse=st.integers(0, 5))
     def die_while_pumping(self, hours: int, fuse: int) -> None:
         now = self.world.clock.move(hours=hours)
@@ -309,9 +318,9 @@ class AlertLives(RuleBasedStateMachine):
 
     # --- small change ----------------------------------------------------------------------------------------------
 
-    def _absorb(self, place: int) -> None:
+    def _absorb(self, *places: int) -> None:
         self.world.clock.move(minutes=1)
-        self.world.absorb([self._evaluation(place)], self.rule)
+        self.world.absorb([self._evaluation(place) for place in places], self.rule)
         self._sync()
 
     def _evaluation(self, place: int) -> Evaluation:
@@ -335,6 +344,8 @@ class AlertLives(RuleBasedStateMachine):
         steps = self.rule.steps
         if alert.state is AlertState.RESOLVED:  # looks that came late tell of an event that is over already
             return Life(steps, AlertState.RESOLVED, None, untold=True)
+        ((first, _),) = spans_of("".join(self.letters), self.rule.looks_to_open, self.rule.looks_to_resolve)[-1:]
+        assert not any(self.lives[over.alert_id].by_hand for over in self._over_since(first)), "opened again"
         return Life(steps, AlertState.NOTIFIED, now + steps[0].after if steps else None)
 
     def _live(self) -> list[Alert]:
@@ -350,13 +361,17 @@ class AlertLives(RuleBasedStateMachine):
         if not spans or spans[-1][1] is not None:
             return 0
         first = spans[-1][0]
-        # the alerts of this event that are over
-        over = [alert for alert in self.world.alerts() if alert.state is AlertState.RESOLVED]
-        own = [alert for alert in over if (alert.resolved_day or START) >= self._day(first)]
+        own = self._over_since(first)
         if any(self.lives[alert.alert_id].by_hand for alert in own):
-            return 0
+            # nothing opens any more; a look computed again may have made one event of this and a later one that lives
+            return sum(date.fromisoformat(alert.event_key) >= self._day(first) for alert in self._live())
         until = max((alert.resolved_day or START for alert in own), default=date.min)
         return int(any(self._day(p) > until for p in range(first, len(self.letters)) if self.letters[p] == "h"))
+
+    def _over_since(self, place: int) -> list[Alert]:
+        """Return the alerts that are over and share days with a span that began there and is open."""
+        over = [alert for alert in self.world.alerts() if alert.state is AlertState.RESOLVED]
+        return [alert for alert in over if (alert.resolved_day or START) >= self._day(place)]
 
     def _everything(self) -> list[Any]:
         with reading(self.engine) as connection:
@@ -392,7 +407,7 @@ def run(engine: Engine, examples: int, **mutant: Any) -> None:
 
 
 def test_alerts_live_as_the_model_says(engine: Engine) -> None:
-    run(engine, 30 if engine.dialect.name == "sqlite" else 8)
+    run(engine, 25 if engine.dialect.name == "sqlite" else 8)
 
 
 class LastWriterWins(Fragile):
