@@ -78,7 +78,10 @@ class ProgramEngine:
         """
         command = self.find()
         if command is None:
-            raise NotConfiguredError(f"the speech engine {self.name} is not installed", hint="`docs/` tells how.")
+            raise NotConfiguredError(
+                f"the speech engine {self.name} is not installed",
+                hint="Install its package, or leave it out of the engines.",
+            )
         # one line, and never one that begins like an option or an SSML document
         line = " ".join(text.split()).lstrip("-< ")
         return from_wav(run(self.name, [*command, *self.voice(language)], line, timeout_s=self.timeout_s), self.name)

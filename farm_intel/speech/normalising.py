@@ -11,7 +11,7 @@ import html
 import re
 import tomllib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -33,7 +33,10 @@ _NUMBER = r"(?<![\w.,)-])((?:[-+\u2212])?\d+(?:[.,]\d+)?)"
 _MARK = re.compile(r"[^\w\s.,;:!?()'\"\u2019-]|_")
 _STUTTER = re.compile(r"([.,;:!?()'\"\u2019-])(?:\s*\1)+")
 _SPACE = re.compile(r"\s+")
+_NOTHING = re.compile(r"(?!)")
 _ROUNDS = 8
+_LONGEST_SPELLED = 6
+"""Characters; more letters in a row nobody keeps in mind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,22 @@ def spelled(name: str) -> str:
     return " ".join(character.upper() for character in name if character.isalnum())
 
 
+def spoken_names(rows: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return how names are said, from pairs of short and long name, e.g. the registry's `(name, long_name)`.
+
+    A short name of capitals and digits is said as its letters, any other by its long name.
+    """
+    return {short: spelled(short) if _is_spelled(short) else long for short, long in rows}
+
+
+def _is_spelled(name: str) -> bool:
+    return len(name) <= _LONGEST_SPELLED and name == name.upper()
+
+
 def _once(text: str, language: str, names: Mapping[str, str]) -> str:
     text = _cleaned(text)
-    for name, spoken in _sayable(names):
-        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", lambda _, spoken=spoken: spoken, text)  # type: ignore[misc]  # the default binds the loop's value
+    pattern, sayings = _named(frozenset(names.items()))
+    text = pattern.sub(lambda found: sayings[found[0]], text)
     words = load_words(language)
     if words is not None:
         text = _in_words(text, words)
@@ -98,14 +113,14 @@ def _is_control(character: str) -> bool:
     return unicodedata.category(character) in {"Cc", "Cf", "Co", "Cs", "Cn"} and character not in "\r\n\t"
 
 
-def _sayable(names: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return names, longest first; one that its own words contain would be said again and again."""
-    kept = [(name, spoken) for name, spoken in names.items() if len(name) > 1]
-    return [
-        (name, spoken)
-        for name, spoken in sorted(kept, key=lambda item: -len(item[0]))
-        if not any(re.search(rf"(?<!\w){re.escape(other)}(?!\w)", spoken) for other, _ in kept)
-    ]
+@functools.lru_cache(maxsize=8)
+def _named(names: frozenset[tuple[str, str]]) -> tuple[re.Pattern[str], Mapping[str, str]]:
+    """Return what finds names and how they are said; a name that another's words contain would be said for ever."""
+    known = {name: spoken for name, spoken in names if len(name) > 1}
+    if not known:
+        return _NOTHING, {}
+    pattern = re.compile(rf"(?<!\w)(?:{_any(known)})(?!\w)")
+    return pattern, {name: name if pattern.search(spoken) else spoken for name, spoken in known.items()}
 
 
 def _in_words(text: str, words: Words) -> str:

@@ -26,6 +26,7 @@ def tool():
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hibari", "flite"])
 def test_an_engine_is_understood(tool, name):
     (engine,) = default_engines([name])
