@@ -182,7 +182,8 @@ class Settings(BaseSettings):
     smtp_from: str = ""
     """Sender of our mails, `Farm Intel <alerts@example.org>`."""
     private_hosts: Slugs = ()
-    """Hosts (`host` or `host:port`) inside the own network that webhooks may reach; all others must be public."""
+    """Hosts and networks (`receiver.farm.lan`, `10.1.0.0/16`) of the own network that webhooks and apprise may reach;
+    all others must be public."""
     speech_engines: Slugs = ("hibari", "piper", "flite", "espeak-ng")
     """Speech engines, best first; one that is not installed or lacks a language is passed over, a tone comes last."""
     audio_root: Path | None = None

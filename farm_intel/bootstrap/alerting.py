@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from farm_intel.alerts.evaluating import AlertEvaluating
     from farm_intel.alerts.replaying import ReplayReport
     from farm_intel.alerts.rules import AlertRules
-    from farm_intel.alerts.service import AbsorbReport, AlertService
+    from farm_intel.alerts.service import AlertService
     from farm_intel.alerts.telling import Teller
     from farm_intel.bootstrap.container import Container
     from farm_intel.storage.alerts import SqlAlertStore
@@ -111,32 +111,19 @@ class Alerts:
             )
         )
 
-    def evaluate(self, farm_ids: Sequence[str], days: Sequence[date]) -> Iterator[Evaluation]:
-        """Evaluate every rule on farms and days, store what changed and let alerts open and resolve.
+    def evaluate(self, farm_ids: Sequence[str], *, start: date, end: date) -> Iterator[Evaluation]:
+        """Evaluate every rule on farms and days, both ends included, store it and let alerts open and resolve.
 
-        Yields all evaluations, unchanged ones included.
+        Yields all evaluations, unchanged ones included; each is stored and absorbed when it is yielded.
 
         Raises:
             StoreError: the store refused; what was yielded is stored.
 
         """
-        wanted = frozenset(days)
-        if not wanted:
-            return
-        span = (min(wanted), max(wanted))
         for first in range(0, len(farm_ids), FARMS_AT_ONCE):
-            batch = farm_ids[first : first + FARMS_AT_ONCE]
-            found = [one for one in self.evaluating.evaluate(batch, span) if one.day in wanted]
+            found = list(self.evaluating.evaluate(farm_ids[first : first + FARMS_AT_ONCE], (start, end)))
             self.service.absorb(found, self.table.rules)
             yield from found
-
-    def absorb(self, evaluations: Sequence[Evaluation]) -> AbsorbReport:
-        """Store evaluations and bring the alerts in line."""
-        return self.service.absorb(evaluations, self.table.rules)
-
-    def fingerprints(self, farm_ids: Sequence[str], *, start: date, end: date) -> Mapping[tuple[str, str, date], str]:
-        """Return (farm, rule, day) -> fingerprint of the stored evaluations."""
-        return self.store.fingerprints(farm_ids, start=start, end=end)
 
     def of_day(self, farm_id: str, day: date) -> Sequence[Alert]:
         """Return the alerts of a farm that were live on a day, in the state they are in now."""

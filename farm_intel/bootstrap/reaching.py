@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from farm_intel.notifying.delivering import Delivering
     from farm_intel.notifying.ports import HostedChannel
     from farm_intel.notifying.texts import TemplateRenderer
+    from farm_intel.notifying.trying import TryingOut
     from farm_intel.resilience.breaker import CircuitBreaker
     from farm_intel.speech.speaker import Speaker
     from farm_intel.storage.outbox import SqlOutbox
@@ -124,6 +125,13 @@ class Reaching:
         from farm_intel.notifying.delivering import Delivering
 
         return Delivering(self.outbox, self.channels, self.speaker, breaker=self._breaker, clock=self._container.clock)
+
+    @cached_property
+    def trying_out(self) -> TryingOut:
+        """Sends test messages."""
+        from farm_intel.notifying.trying import TryingOut
+
+        return TryingOut(self.outbox, self.channels, self.speaker, renderer=self.renderer, clock=self._container.clock)
 
     @property
     def _breaker(self) -> CircuitBreaker:

@@ -127,14 +127,6 @@ class SqlAlertStore:
         with reading(self._engine) as connection:
             return evaluation_rows.of_rule(connection, farm_id, rule, start=start, end=end)
 
-    def fingerprints(self, farm_ids: Sequence[str], *, start: date, end: date) -> dict[tuple[str, str, date], str]:
-        """Return (farm, rule, day) -> fingerprint of the stored evaluations; both ends included."""
-        found: dict[tuple[str, str, date], str] = {}
-        with reading(self._engine) as connection:
-            for chunk in batched(farm_ids, _IDS_PER_STATEMENT):
-                found |= evaluation_rows.fingerprints_between(connection, chunk, start=start, end=end)
-        return found
-
     def outbox_states(self, subjects: Sequence[str]) -> dict[str, dict[str, int]]:
         """Return how many outbox rows each subject has, by state; those without a row are missing."""
         counts: dict[str, dict[str, int]] = defaultdict(dict)

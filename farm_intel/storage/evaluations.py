@@ -62,16 +62,6 @@ def of_rule(
     return [evaluation_of(row) for row in connection.execute(query)]
 
 
-def fingerprints_between(
-    connection: Connection, farm_ids: Sequence[str], *, start: date, end: date
-) -> dict[tuple[str, str, date], str]:
-    """Return (farm, rule, day) -> fingerprint; both ends included."""
-    query = select(table.c.farm_id, table.c.rule, table.c.day, table.c.fingerprint).where(
-        table.c.farm_id.in_(farm_ids), table.c.day >= start, table.c.day <= end
-    )
-    return {(row.farm_id, row.rule, row.day): row.fingerprint for row in connection.execute(query)}
-
-
 def _fingerprints(connection: Connection, evaluations: Sequence[Evaluation]) -> dict[tuple[str, date], str]:
     if not evaluations:
         return {}

@@ -1,0 +1,51 @@
+"""The API of an installation, put together from its container: `uvicorn --factory farm_intel.api.installation:app`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from fastapi import FastAPI
+
+from farm_intel.api.app import create_app
+from farm_intel.api.ports import ApiAccess, ApiServices
+from farm_intel.bootstrap import Container, container_from_environment
+
+MISSED_BEATS = 5
+"""A part of the pump is silent after this many of its intervals, two minutes at least."""
+
+
+def app() -> FastAPI:
+    """Return the app of the installation that the environment describes."""
+    return app_of(container_from_environment())
+
+
+def app_of(container: Container) -> FastAPI:
+    """Return the app of an installation."""
+    settings, reaching = container.settings, container.reaching
+    operators = frozenset(settings.api_operators)
+
+    def may_see(user_id: str, farm_id: str) -> bool:
+        """Tell whether somebody may see a farm: until there are accounts, whoever subscribes to it, and operators."""
+        if user_id in operators:
+            return True
+        return any(one.farm_id in {"*", farm_id} for one in reaching.subscriptions.list(user_id=user_id))
+
+    return create_app(
+        ApiServices(
+            streams=reaching.streams,
+            tickets=reaching.streams,
+            alerts=container.alerts.service,
+            activities=container.activities,
+            outbox=reaching.outbox,
+            audio=reaching.speech_store,
+            heartbeats=container.activities,
+            access=ApiAccess(
+                tokens=settings.api_tokens,
+                may_see=may_see,
+                operators=operators,
+                origins=frozenset(settings.api_origins),
+            ),
+            clock=container.clock,
+            silent_after=timedelta(seconds=max(MISSED_BEATS * settings.pump_interval_s, 120)),
+        )
+    )
