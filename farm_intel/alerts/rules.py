@@ -296,8 +296,11 @@ def _steps(policy: Table) -> tuple[EscalationStep, ...]:
 
 def _step(step: Table) -> EscalationStep:
     after_h = step.number("after_h")
-    if after_h < 0.0:
-        raise BadRequestError(f"{step.where}: after_h = {after_h:g} lies before the alert.", hint="Give 0 or more.")
+    if after_h <= 0.0:
+        raise BadRequestError(
+            f"{step.where}: after_h = {after_h:g} is not after the alert.",
+            hint="Subscribers are told of the opening itself; give when they are told again.",
+        )
     result = EscalationStep(
         after=timedelta(hours=after_h),
         audience=step.text("audience", "subscribers"),

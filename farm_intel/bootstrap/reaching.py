@@ -108,14 +108,14 @@ class Reaching:
     @cached_property
     def speaker(self) -> Speaker:
         """The voice."""
-        from farm_intel.speech.normalising import spelled
+        from farm_intel.speech.normalising import spoken_names
         from farm_intel.speech.speaker import SPEECH_RULE, Speaker, default_engines
 
         return Speaker(
             store=self.speech_store,
             breaker=self._container.guarding.breaker(SPEECH_RULE),
             engines=default_engines(self._container.settings.speech_engines),
-            names={index.name: spelled(index.name) for index in self._container.registry.list()},
+            names=spoken_names((index.name, index.long_name) for index in self._container.registry.list()),
             machine=socket.gethostname(),
         )
 

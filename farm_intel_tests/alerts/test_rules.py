@@ -18,7 +18,7 @@ from farm_intel.indices.state_rules import load_state_rules
 RULES = load_alert_rules()
 ROW = """
 [policy.mine]
-steps = [{ after_h = 0 }, { after_h = 1.5, audience = "owner", min_severity = "critical" }]
+steps = [{ after_h = 0.5 }, { after_h = 1.5, audience = "owner", min_severity = "critical" }]
 [[rule]]
 slug = "own"
 class = "stress"
@@ -126,8 +126,8 @@ def test_a_users_stages_replace_those_of_the_crop_only(tmp_path):
         ('class = "stress"', 'class = "stress"\nlooks_to_open = 0', "looks_to_open"),
         ('class = "stress"', 'class = "stress"\nlook_to_open = 2', "look_to_open"),
         ('slug = "own"', 'slug = "Own rule"', "slug"),
-        ("after_h = 1.5", "after_h = 0", "one after another"),
-        ("after_h = 0 }", "after_h = -1 }", "before the alert"),
+        ("after_h = 1.5", "after_h = 0.5", "one after another"),
+        ("after_h = 0.5 }", "after_h = 0 }", "not after the alert"),
         ('source = "our field book"\n', "", "source"),
         ("[policy.mine]", "[policy.mine", "TOML"),
     ],
