@@ -185,8 +185,8 @@ class Settings(BaseSettings):
     """Hosts and networks (`receiver.farm.lan`, `10.1.0.0/16`) of the own network that webhooks and apprise may reach;
     all others must be public."""
     speech_engines: Slugs = ("hibari", "flite", "espeak-ng")
-    """Speech engines, best first: hibari, piper (extra), flite, espeak-ng. One that is not installed or lacks a language
-    is passed over; a tone comes last."""
+    """Speech engines, best first: hibari, piper (extra), flite, espeak-ng. One that is not installed or lacks a
+    language is passed over; a tone comes last."""
     audio_root: Path | None = None
     """Folder for rendered speech; empty means `home`/audio."""
     api_host: str = "127.0.0.1"

@@ -288,7 +288,7 @@ def _severity(table: Table, key: str) -> Severity:
 
 
 def _steps(policy: Table) -> tuple[EscalationStep, ...]:
-    steps = tuple(_step(step) for step in policy.tables("steps"))
+    steps = tuple(_step(step) for step in policy.tables("steps")) if policy.has("steps") else ()
     if any(later.after <= earlier.after for earlier, later in pairwise(steps)):
         raise BadRequestError(f"{policy.where}: steps do not come one after another.", hint="Let after_h grow.")
     return steps
