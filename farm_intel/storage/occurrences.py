@@ -55,7 +55,7 @@ class SqlOccurrenceStore:
         with transaction(self.engine) as connection:
             _one_claim_at_a_time(connection)
             taken = self._lock(connection, _stale(now, exhausted=False), terms.limit)
-            taken += self._lock(connection, _due(now), terms.limit - len(taken))
+            taken += self._lock(connection, _due(now, self.admitted()), terms.limit - len(taken))
             _take(connection, taken, terms, now)
             plans = _plans(connection, taken)
         return [Claim(occurrence=_taken(row, terms, now), plan=plans[row.activity_id]) for row in taken]
@@ -120,7 +120,7 @@ class SqlOccurrenceStore:
             activities.c.active.is_(True), activities.c.next_due <= now
         )
         counted = (func.count(), func.min(_ROW.not_before))
-        due = _due(now).order_by(None).with_only_columns(*counted)
+        due = _due(now, self.admitted()).order_by(None).with_only_columns(*counted)
         stale = select(func.count(), func.min(_ROW.lease_until)).where(*_lease_over(now))
         unattended = select(*counted).where(*_WAITED_FOR, _ROW.not_before <= now)
         with reading(self.engine) as connection:
@@ -192,6 +192,17 @@ class SqlOccurrenceStore:
             gone = delete(occurrences).where(tuple_(_ROW.activity_id, _ROW.due_at).in_(keys))
             return connection.execute(gone).rowcount
 
+    def admitted(self) -> ColumnElement[bool]:
+        """Return the condition under which an overlap policy lets a due occurrence be taken: its turn has come."""
+        other = occurrences.alias("other")
+        in_work = (OccurrenceState.RUNNING.value, OccurrenceState.WAITING.value)
+        same_plan = other.c.activity_id == _ROW.activity_id
+        in_the_way = or_(
+            exists().where(same_plan, other.c.state.in_(in_work)),
+            exists().where(same_plan, other.c.state == OccurrenceState.DUE.value, other.c.due_at < _ROW.due_at),
+        )
+        return or_(activities.c.overlap == Overlap.ALLOW_ALL.value, ~in_the_way)
+
     def _lock(self, connection: Connection, query: Select[tuple[object, ...]], limit: int) -> list[Occurrence]:
         if limit <= 0:
             return []
@@ -218,18 +229,10 @@ def _stale(now: datetime, *, exhausted: bool) -> Select[tuple[object, ...]]:
     return _joined().where(*_lease_over(now), wanted).order_by(_ROW.lease_until)
 
 
-def _due(now: datetime) -> Select[tuple[object, ...]]:
-    other = occurrences.alias("other")
-    in_work = (OccurrenceState.RUNNING.value, OccurrenceState.WAITING.value)
-    same_plan = other.c.activity_id == _ROW.activity_id
-    in_the_way = or_(
-        exists().where(same_plan, other.c.state.in_(in_work)),
-        exists().where(same_plan, other.c.state == OccurrenceState.DUE.value, other.c.due_at < _ROW.due_at),
-    )
+def _due(now: datetime, admitted: ColumnElement[bool]) -> Select[tuple[object, ...]]:
     return (
         _joined()
-        .where(_ROW.state == OccurrenceState.DUE.value, _ROW.not_before <= now)
-        .where(or_(activities.c.overlap == Overlap.ALLOW_ALL.value, ~in_the_way))
+        .where(_ROW.state == OccurrenceState.DUE.value, _ROW.not_before <= now, admitted)
         .order_by(_ROW.not_before, _ROW.due_at)
     )
 

@@ -120,10 +120,11 @@ class Bench:
         writer: OccurrenceWriter | None = None,
         renderer: PlainRenderer | None = None,
         plans: SqlActivityStore | None = None,
+        store: SqlOccurrenceStore | None = None,
     ) -> None:
         self.engine = engine
         self.clock = FakeClock(START)
-        self.store = SqlOccurrenceStore(engine, writer=writer)
+        self.store = store or SqlOccurrenceStore(engine, writer=writer)
         self.plan_store = plans or SqlActivityStore(engine, writer=writer)
         self.people = list(people)
         self.service = ActivityService(

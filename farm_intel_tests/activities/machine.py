@@ -255,9 +255,7 @@ class Occurrences(RuleBasedStateMachine):
             mark = self.bench.service.activity(plan.activity_id).high_water
             mine = [row for row in rows.values() if row.activity_id == plan.activity_id]
             assert sorted(row.due_at for row in mine if not row.backfilled) == sorted(_dates(plan, mark))
-            # of the past of a schedule only its very start can have no row: it falls due after it was made
-            starts = {start for _, _, start in plan.segments}
-            assert {row.due_at for row in mine if row.backfilled} <= starts
+            assert {row.due_at for row in mine if row.backfilled} <= set(_dates_before(plan))
 
     def _only_legal_transitions_happened(self, rows: dict[Key, Occurrence]) -> None:
         assert self.before.keys() <= rows.keys(), "a row is gone"
@@ -306,6 +304,17 @@ def _dates(plan: Plan, mark: datetime) -> list[datetime]:
         while due_at <= until:
             if due_at > after:
                 dates.append(due_at)
+            due_at += timedelta(seconds=step_s)
+    return dates
+
+
+def _dates_before(plan: Plan) -> list[datetime]:
+    """Every date a schedule has before it was in force: its very start, or more where the clock had gone back."""
+    dates: list[datetime] = []
+    for after, step_s, start in plan.segments:
+        due_at = start
+        while due_at <= after:
+            dates.append(due_at)
             due_at += timedelta(seconds=step_s)
     return dates
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import Connection, Engine, insert, update
+from sqlalchemy import ColumnElement, Connection, Engine, insert, select, true, update
 
 from farm_intel.activities.generating import fall_due
 from farm_intel.activities.working import WorkReport
@@ -23,10 +24,12 @@ from farm_intel.domain.errors import StoreError
 from farm_intel.storage.activities import SqlActivityStore
 from farm_intel.storage.activity_rows import occurrence_columns
 from farm_intel.storage.activity_tables import activities, occurrences
-from farm_intel.storage.database import transaction
+from farm_intel.storage.database import reading, transaction
 from farm_intel.storage.enqueueing import enqueue
+from farm_intel.storage.message_tables import stream_events
 from farm_intel.storage.occurrence_moves import OccurrenceWriter
-from farm_intel_tests.activities.kit import START, Bench, Draft, EverySeconds, every
+from farm_intel.storage.occurrences import SqlOccurrenceStore
+from farm_intel_tests.activities.kit import START, Bench, Draft, EverySeconds, every, person
 
 type Scenario = Callable[[Engine, type[OccurrenceWriter], type[SqlActivityStore]], None]
 
@@ -269,6 +272,28 @@ def test_a_promise_that_is_broken_is_noticed(
         scenario(sqlite_engine, writer, plans)
 
 
+class AdmitsAll(SqlOccurrenceStore):
+    """Lets everything be taken that is due, whatever the policy says."""
+
+    def admitted(self) -> ColumnElement[bool]:
+        return true()
+
+
+def one_at_a_time(bench: Bench) -> None:
+    bench.service.plans.create(Draft(overlap=Overlap.BUFFER_ALL), by="joe")
+    bench.clock.advance(3 * 3600)
+    bench.service.generator.run()
+    first = bench.store.claim(TERMS, bench.clock.now())
+    assert [claim.occurrence.due_at for claim in first] == [START + timedelta(hours=1)]
+    assert bench.store.claim(TERMS, bench.clock.now()) == []
+
+
+def test_buffered_ones_are_taken_one_at_a_time_and_that_is_held(engine: Engine) -> None:
+    one_at_a_time(Bench(engine))
+    with pytest.raises(AssertionError):
+        one_at_a_time(Bench(engine, store=AdmitsAll(engine)))
+
+
 def test_two_claims_share_nothing(engine: Engine) -> None:
     bench = Bench(engine)
     bench.service.plans.create(Draft(), by="joe")
@@ -279,6 +304,26 @@ def test_two_claims_share_nothing(engine: Engine) -> None:
     keys = [claim.occurrence.due_at for claim in first + second]
     assert len(keys) == len(set(keys)) == 20
     assert bench.store.claim(TERMS, bench.clock.now()) == []
+
+
+def test_four_pumps_at_once_do_everything_once(engine: Engine) -> None:
+    bench = Bench(engine, people=[person("amina", "stream"), person("juma", "stream"), person("juma")])
+    policies = [Overlap.ALLOW_ALL, Overlap.BUFFER_ALL]
+    for number in range(8):
+        bench.service.plans.create(Draft(farm_id=f"farm-{number}", overlap=policies[number % 2]), by="joe")
+    bench.clock.advance(20 * 3600)
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(bench.pump, f"w{number}") for number in range(4)]:
+            done.result()
+    bench.pump()
+
+    assert bench.states() == ["done"] * 160
+    assert sorted(bench.count_effects().values()) == [1] * 160
+    assert len(bench.messages()) == 160 * (2 + 1)  # a letter to juma, and what is to be spoken of both streams
+    with reading(engine) as connection:
+        numbers = connection.execute(select(stream_events.c.user_id, stream_events.c.seq)).all()
+    assert sorted(tuple(row) for row in numbers) == [(user, seq) for user in ("amina", "juma") for seq in range(1, 161)]
 
 
 def test_retention_removes_only_what_can_never_come_back(engine: Engine) -> None:
