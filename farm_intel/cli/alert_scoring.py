@@ -26,6 +26,7 @@ from farm_intel.simulation.season_stores import (
 )
 
 if TYPE_CHECKING:
+    from farm_intel.domain.ports import AssessmentStore
     from farm_intel.indices.registry import IndexRegistry
     from farm_intel.indices.state_rules import StateRules
     from farm_intel.simulation.seasons import SimulatedFarm
@@ -75,7 +76,7 @@ def tell_alerts(
 ) -> Iterator[ToldAlert]:
     """Assess simulated fields and yield the alerts that the rules open on them, by farm and rule."""
     farms, observations, assessments = SeasonFarms(simulated), SeasonObservations(simulated), SeasonAssessments()
-    _assess(simulated, (farms, observations, assessments), registry, state_rules, rules.indices)
+    assess_seasons(simulated, assessments, registry, state_rules, rules.indices)
     sources = Sources(
         farms=farms,
         observations=observations,
@@ -94,15 +95,15 @@ def tell_alerts(
                 yield ToldAlert(farm_id=farm.farm_id, rule=slug, opened=opened, resolved=resolved)
 
 
-def _assess(
+def assess_seasons(
     simulated: Mapping[str, SimulatedFarm],
-    stores: tuple[SeasonFarms, SeasonObservations, SeasonAssessments],
+    assessments: AssessmentStore,
     registry: IndexRegistry,
     state_rules: StateRules,
     rule_indices: Sequence[str],
 ) -> None:
-    """Run the use cases that rules rest on, over all fields and days; what they yield is in the stores."""
-    farms, observations, assessments = stores
+    """Run the use cases that rules rest on, over all fields and days; what they yield is in the store."""
+    farms, observations = SeasonFarms(simulated), SeasonObservations(simulated)
     clock, farm_ids = SeasonTime(), list(simulated)
     start, end = min(farm.start for farm in simulated.values()), max(farm.end for farm in simulated.values())
     assessing = AssessingService(observations=observations, assessments=assessments, registry=registry, clock=clock)
