@@ -149,8 +149,8 @@ class Channel(Protocol):
 class Voice(Protocol):
     """Turns spoken text into audio; never fails, the last resort is a tone."""
 
-    def say(self, text: str, language: str) -> Audio:
-        """Return the audio, rendered once per sentence, language and voice.
+    def say(self, text: str, language: str, *, severity: Severity = Severity.WARNING) -> Audio:
+        """Return the audio, rendered once per sentence, language and voice; a tone tells the severity apart.
 
         Raises:
             BadRequestError: the text is empty or too long.

@@ -105,7 +105,7 @@ class Sending:
         if self._voice is None:
             raise NotConfiguredError("no voice is configured", hint="Configure one, then replay the message.")
         text = message.new.text
-        return self._speaker.submit(self._voice.say, text.spoken, text.language)
+        return self._speaker.submit(self._voice.say, text.spoken, text.language, severity=message.new.severity)
 
 
 def without_secrets(text: str, message: Message) -> str:

@@ -72,7 +72,7 @@ class FakeVoice:
         self.said: list[tuple[str, str]] = []
         self._before = before
 
-    def say(self, text: str, language: str) -> Audio:
+    def say(self, text: str, language: str, *, severity: Severity = Severity.WARNING) -> Audio:
         self._before()
         self.said.append((text, language))
         return Audio(
