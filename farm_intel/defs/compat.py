@@ -19,6 +19,7 @@ import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
@@ -35,6 +36,8 @@ RANGE_START_TAG = ASSET_PARTITION_RANGE_START_TAG
 RANGE_END_TAG = ASSET_PARTITION_RANGE_END_TAG
 PARTITION_TAG = PARTITION_NAME_TAG
 BACKFILL_TAG = BACKFILL_ID_TAG
+ASSET_JOB = IMPLICIT_ASSET_JOB_NAME
+"""The job of runs that somebody asked for on the page of an asset, backfills included."""
 
 DATA_VERSION_TAG = "dagster/data_version"
 VERSIONS_AT_ONCE = 500

@@ -13,8 +13,7 @@ import dagster as dg
 
 from farm_intel.defs import compat
 from farm_intel.defs.assess_assets import ASSESS
-from farm_intel.defs.ports import FarmIntel
-from farm_intel.defs.ports_alerts import PumpSettings
+from farm_intel.defs.ports import AssetSettings, FarmIntel
 from farm_intel.defs.pump import PUMP_JOB
 from farm_intel.defs.resources import FarmIntelResource
 
@@ -23,6 +22,8 @@ INTERVAL_S = 60
 SILENT_S = 3600
 """Longest time without an event of a run that evaluates or plans; its longest silent part (fusing a block) is
 minutes."""
+PROVIDERS_IN_A_ROW = 6
+"""How many providers' deadlines a run over imagery may spend without an event: all there are."""
 GRACE_S = 60
 """A run younger than this is left alone: its process may not have said anything yet."""
 
@@ -49,8 +50,9 @@ def build_reconcile_sensor(jobs: Collection[str]) -> dg.SensorDefinition:
         minimum_interval_seconds=INTERVAL_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Reports runs of the pump, the assessment and the plans as failed whose process is gone: their leases are "
-            "over, or they have said nothing for too long. What they left is due again. Requests no run."
+            "Reports runs as failed whose process is gone: of the pump, the assessment, the plans, and those asked for "
+            "on an asset's page. Their leases are over, or they have said nothing for too long; what they left is due "
+            "again. Requests no run."
         ),
     )
     def runs_left_started(context: dg.SensorEvaluationContext, farm_intel: FarmIntelResource) -> dg.SkipReason:
@@ -62,13 +64,16 @@ def build_reconcile_sensor(jobs: Collection[str]) -> dg.SensorDefinition:
     return runs_left_started
 
 
-def silence_limits(settings: PumpSettings, jobs: Collection[str]) -> dict[str, timedelta]:
+def silence_limits(settings: AssetSettings, jobs: Collection[str]) -> dict[str, timedelta]:
     """Return job -> how long a run of it may say nothing.
 
     A pass of the pump works for `pump_deadline_s` and may then finish what it holds, which its lease allows for
-    `lease_s`.
+    `lease_s`. Runs from an asset's page may be runs over alerts, but also over imagery, where one provider after
+    another may be waited for.
     """
     limits = dict.fromkeys((ASSESS, *jobs), timedelta(seconds=SILENT_S))
+    asking_s = PROVIDERS_IN_A_ROW * settings.provider_deadline_s
+    limits[compat.ASSET_JOB] = timedelta(seconds=max(SILENT_S, asking_s))
     limits[PUMP_JOB] = timedelta(seconds=settings.pump_deadline_s + settings.lease_s)
     return limits
 

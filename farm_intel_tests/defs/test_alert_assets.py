@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from farm_intel.defs import compat
+from farm_intel.defs.alert_events import AlertTeller
 from farm_intel.defs.alert_health import (
     LATE_S,
     SILENT_S,
@@ -22,6 +23,7 @@ from farm_intel.defs.alert_health import (
 )
 from farm_intel.defs.assess_job import ASSESS_OP, look_for_changes
 from farm_intel.defs.build import build_definitions
+from farm_intel.defs.cell_events import CellLedger
 from farm_intel.defs.groups import asset_groups, cohort_groups
 from farm_intel.domain.alerts import AlertState
 from farm_intel.domain.errors import StoreError
@@ -252,6 +254,48 @@ def test_a_day_nothing_is_known_of_any_more_is_told_once_it_was_told_before(inst
     assert newest.metadata["note"].value.startswith("nothing could be evaluated")
     assert newest.metadata["unknown"].value == 2
     assert no_alert(result)[gone].passed, "the old verdict does not stand"
+
+
+class ForgetsWhatWasTold(AlertTeller):
+    """Tells only cells something can be said of."""
+
+    def _is_told(self, evaluations, *, before):
+        return super()._is_told(evaluations, before=False)
+
+
+class TellsEverything(AlertTeller):
+    """Tells cells nothing was ever known of."""
+
+    def _is_told(self, evaluations, *, before):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("teller_type", "stale", "extra"),
+    [(AlertTeller, False, set()), (ForgetsWhatWasTold, True, set()), (TellsEverything, False, {f"{DAYS[1]}|f01"})],
+)
+def test_each_protection_of_the_page_has_its_mutant(instance, teller_type, stale, extra):
+    """Told cells do not go stale, cells nobody knows anything of stay grey; the mutants fail at one of the two."""
+    made = observed(days=DAYS[:1])
+    sync(instance, made)
+    fuse(made)
+    group = cohort_groups(asset_groups(made))[0]
+    looks = [(day, farm) for day in DAYS for farm in FARMS if (day, farm) != (DAYS[1], "f00")]
+
+    def tell():
+        teller = teller_type(
+            group=group, container=made, ledger=CellLedger(instance=instance, run_id="r", recheck=False)
+        )
+        for event in teller.tell(looks):
+            instance.report_runless_asset_event(event)
+
+    tell()
+    made.assessments.fused_rows.clear()
+    tell()
+
+    newest, *_ = materializations(instance, KEY, f"{DAYS[0]}|f00")
+    assert ("note" not in newest.metadata) is stale
+    assert materialized(instance, *KEY) == cells(DAYS[:1]) | extra
 
 
 def test_a_backfill_gets_an_event_for_every_cell_it_asked_for(instance):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
@@ -115,3 +115,43 @@ def test_quick_events_leave_other_storages_alone():
         instance.report_runless_asset_event(dg.AssetMaterialization("a"))
 
         assert len(instance.fetch_materializations(dg.AssetKey("a"), limit=10).records) == 1
+
+
+def test_the_version_that_was_told_last_is_found_for_each_partition(tmp_path):
+    key = dg.AssetKey("a")
+
+    def tell(instance, partition, version):
+        tags = {compat.DATA_VERSION_TAG: version} if version else None
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition, tags=tags))
+
+    with instance_in(tmp_path / "d") as instance:
+        tell(instance, "p", "1")
+        tell(instance, "q", "7")
+        tell(instance, "p", "2")
+        tell(instance, "unsaid", "")
+
+        assert compat.told_versions(instance, key, ["p", "q", "unsaid", "never"]) == {"p": "2", "q": "7", "unsaid": ""}
+        assert compat.told_versions(instance, key, []) == {}
+        many = [f"never-{n}" for n in range(compat.VERSIONS_AT_ONCE)]
+        assert compat.told_versions(instance, key, ["p", *many, "q"]) == {"p": "2", "q": "7"}, "more than one query"
+
+
+def test_a_run_last_spoke_when_its_newest_event_says():
+    @dg.job
+    def anything():
+        pass
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        silent, spoke = (instance.create_run_for_job(anything, status=dg.DagsterRunStatus.STARTED) for _ in range(2))
+        before = datetime.now(UTC)
+        instance.report_engine_event("first", spoke)
+        instance.report_engine_event("last", spoke)
+
+        assert compat.last_event(instance, silent.run_id) is None
+        assert before <= compat.last_event(instance, spoke.run_id) <= datetime.now(UTC)
+        assert all(before - compat.made_at(record) < timedelta(minutes=1) for record in instance.get_run_records())
+        assert {record.dagster_run.run_id for record in compat.started_runs(instance, "anything")} == {
+            silent.run_id,
+            spoke.run_id,
+        }
+        assert not compat.started_runs(instance, "another")

@@ -95,7 +95,12 @@ def test_a_killed_run_stays_started_until_it_is_ended_and_its_occurrences_are_wo
 
 @pytest.mark.parametrize(
     ("job", "limit_s"),
-    [(PUMP_JOB, FakeSettings().pump_deadline_s + FakeSettings().lease_s), ("assess", SILENT_S)],
+    [
+        (PUMP_JOB, FakeSettings().pump_deadline_s + FakeSettings().lease_s),
+        ("assess", SILENT_S),
+        ("activities", SILENT_S),
+        (compat.ASSET_JOB, SILENT_S),
+    ],
 )
 def test_a_run_that_says_nothing_for_too_long_is_ended_although_nobody_doubts_it(instance, job, limit_s):
     made = installation()
@@ -108,6 +113,13 @@ def test_a_run_that_says_nothing_for_too_long_is_ended_although_nobody_doubts_it
 
     assert found.run.run_id == run.run_id
     assert f"more than {limit_s:g} s ago" in found.reason
+
+
+def test_a_run_over_imagery_may_wait_for_its_providers():
+    patient = silence_limits(FakeSettings(provider_deadline_s=3600.0), [])
+
+    assert patient[compat.ASSET_JOB] >= timedelta(seconds=5 * 3600.0)
+    assert patient["assess"] == timedelta(seconds=SILENT_S)
 
 
 def test_a_run_is_only_ended_for_a_reason(instance):
