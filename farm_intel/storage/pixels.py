@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from farm_intel.domain.errors import StoreError
 from farm_intel.storage.rasters import RasterStore
 
 
@@ -28,11 +29,15 @@ class StoredPixels:
         """
         if not self._rasters.exists(sha256):
             return None
+        from rasterio.errors import RasterioError
         from rasterio.io import MemoryFile
 
-        with MemoryFile(self._rasters.read(sha256)) as file, file.open(driver="GTiff") as dataset:
-            if not 1 <= band <= dataset.count:
-                return None
-            pixels = dataset.read(band, masked=True).compressed().astype(np.float64)
-            values: npt.NDArray[np.float64] = pixels * dataset.scales[band - 1] + dataset.offsets[band - 1]
-            return values
+        content = self._rasters.read(sha256)
+        try:
+            with MemoryFile(content) as file, file.open(driver="GTiff") as dataset:
+                pixels = dataset.read(band, masked=True).compressed().astype(np.float64)
+                return np.asarray(pixels * dataset.scales[band - 1] + dataset.offsets[band - 1])
+        except (RasterioError, IndexError) as error:
+            raise StoreError(
+                f"raster {sha256}, band {band}, cannot be read: {error}", hint="`farm-intel fsck` says what is damaged."
+            ) from error

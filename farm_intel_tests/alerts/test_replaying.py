@@ -15,7 +15,7 @@ from farm_intel.domain.batches import RASTER_NODATA
 from farm_intel.domain.errors import BadRequestError, StoreError
 from farm_intel.domain.geo import PixelGrid
 from farm_intel.storage.geotiff import encode_geotiff
-from farm_intel.storage.raster_values import RasterValues
+from farm_intel.storage.pixels import StoredPixels
 from farm_intel.storage.rasters import RasterBand, RasterStore
 from farm_intel_tests.alerts.evaluations import DAY, FARM, INDEX, Field, on, rule
 
@@ -43,7 +43,7 @@ def field(rasters):
     rasters.put_many(contents)
     before, after = contents
     stored = Field().look(on(-10), 0.8, sha=before).look(on(-5), 0.8, sha=before).look(DAY, 0.3, sha=after)
-    stored.pixels = RasterValues(rasters)
+    stored.pixels = StoredPixels(rasters)
     return stored
 
 
@@ -146,10 +146,10 @@ def test_an_alert_without_its_rule_is_refused(field):
 def test_pixels_are_read_in_index_units_and_damage_is_told(rasters):
     content = raster(0.5)
     rasters.put_many({rasters.address(content): content, "0" * 64: b"no raster"})
-    values = RasterValues(rasters).values(rasters.address(content), 1)
+    values = StoredPixels(rasters).values(rasters.address(content), 1)
     assert values.shape == (79,)
     assert values.mean() == pytest.approx(0.5 + 0.02 / 79, abs=1e-4)
-    assert RasterValues(rasters).values("f" * 64, 1) is None
+    assert StoredPixels(rasters).values("f" * 64, 1) is None
     for sha, band in (("0" * 64, 1), (rasters.address(content), 2)):
         with pytest.raises(StoreError, match="fsck"):
-            RasterValues(rasters).values(sha, band)
+            StoredPixels(rasters).values(sha, band)
