@@ -122,15 +122,17 @@ def api() -> None:
 
 
 @api.command("serve")
-def serve_api() -> None:
+@click.option("--quiet", is_flag=True, help="Say nothing where it is served.")
+def serve_api(*, quiet: bool) -> None:
     """Serve it on localhost until stopped."""
     from farm_intel.api.installation import app_of
     from farm_intel.api.serving import serve
 
     container = container_from_environment()
     settings = container.settings
-    click.echo(f"API          http://{settings.api_host}:{settings.api_port}/v1/health")
-    if not settings.api_tokens:
+    if not quiet:
+        click.echo(f"API          http://{settings.api_host}:{settings.api_port}/v1/health")
+    if not settings.api_tokens and not quiet:
         click.echo("Nobody has a token yet, so everything else answers 401: `farm-intel api token USER`.", err=True)
     serve(app_of(container), settings.api_host, settings.api_port)
 
