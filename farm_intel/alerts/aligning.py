@@ -39,7 +39,7 @@ class Aligner:
 
     def align(self, farm_id: str, rule: AlertRule) -> None:
         """Bring the alerts of one rule in line with everything it ever said of the farm."""
-        evaluations = self._work.evaluations(farm_id, rule.slug)
+        evaluations = self._work.verdicts(farm_id, rule.slug)
         alerts = self._work.of_rule(farm_id, rule.slug)
         originals = {alert.alert_id: alert for alert in (*self._work.live(farm_id), *alerts)}
         for alert in alerts:
@@ -90,7 +90,9 @@ class Aligner:
             self.counts["messages"] += tell_resolved(self._work, self._teller, after, now=self._now, text_key=text_key)
 
     def _open(self, rule: AlertRule, opening: Opening, earlier: list[Alert]) -> None:
-        alert = new_alert(rule, opening, now=self._now)
+        bare = opening.evaluation
+        full = self._work.evaluation(bare.farm_id, bare.rule, bare.day) or bare
+        alert = new_alert(rule, replace(opening, evaluation=full), now=self._now)
         untold = self._why_untold(opening)
         if untold:
             alert = replace(alert, next_at=None)

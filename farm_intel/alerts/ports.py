@@ -19,12 +19,12 @@ class AlertWork(Protocol):
         """Store the evaluations of one farm and return those whose fingerprint is new for their rule and day."""
         ...
 
-    def evaluations(self, farm_id: str, rule: str) -> list[Evaluation]:
-        """Return everything a rule said of a farm, ascending by day."""
+    def verdicts(self, farm_id: str, rule: str) -> list[Evaluation]:
+        """Return everything a rule said of a farm without what it rests on, ascending by day."""
         ...
 
     def evaluation(self, farm_id: str, rule: str, day: date) -> Evaluation | None:
-        """Return what a rule said of a farm on a day."""
+        """Return what a rule said of a farm on a day, with what it rests on."""
         ...
 
     def get(self, alert_id: str) -> Alert:

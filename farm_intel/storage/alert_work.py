@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime
+from typing import Any
 
-from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from farm_intel.domain.alerts import LIVE, Alert, AlertEvent, Evaluation, Subscription
@@ -39,12 +40,12 @@ class SqlAlertWork:
         """Store the evaluations of one farm and return those that say something new."""
         return evaluation_rows.record(self._connection, evaluations, now=self._now)
 
-    def evaluations(self, farm_id: str, rule: str) -> list[Evaluation]:
-        """Return everything a rule said of a farm, ascending by day."""
-        return evaluation_rows.of_rule(self._connection, farm_id, rule)
+    def verdicts(self, farm_id: str, rule: str) -> list[Evaluation]:
+        """Return everything a rule said of a farm without what it rests on, ascending by day."""
+        return evaluation_rows.verdicts(self._connection, farm_id, rule)
 
     def evaluation(self, farm_id: str, rule: str, day: date) -> Evaluation | None:
-        """Return what a rule said of a farm on a day."""
+        """Return what a rule said of a farm on a day, with what it rests on."""
         found = evaluation_rows.of_rule(self._connection, farm_id, rule, start=day, end=day)
         return found[0] if found else None
 
@@ -130,7 +131,7 @@ class SqlAlertWork:
         if self._messages:
             enqueue(self._connection, self._messages, now=self._now)
 
-    def _waiting(self, subject: str) -> tuple[object, ...]:
+    def _waiting(self, subject: str) -> tuple[ColumnElement[bool], ...]:
         return (
             outbox.c.subject == subject,
             outbox.c.state == MessageState.PENDING.value,
@@ -138,11 +139,11 @@ class SqlAlertWork:
             outbox.c.next_at > self._now,
         )
 
-    def _alerts(self, query: Select[tuple[object, ...]]) -> list[Alert]:
+    def _alerts(self, query: Select[Any]) -> list[Alert]:
         ordered = query.order_by(alerts.c.event_key, alerts.c.alert_id).with_for_update()
         return [alert_of(row) for row in self._rows(ordered)]
 
-    def _rows(self, query: Select[tuple[object, ...]]) -> Sequence[AnyRow]:
+    def _rows(self, query: Select[Any]) -> Sequence[AnyRow]:
         return self._connection.execute(query).all()
 
 

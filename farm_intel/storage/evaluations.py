@@ -10,7 +10,7 @@ from itertools import batched
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from farm_intel.domain.alerts import Evaluation
+from farm_intel.domain.alerts import Evaluation, RuleVerdict
 from farm_intel.storage.alert_rows import evaluation_of
 from farm_intel.storage.alert_tables import alert_evaluations as table
 
@@ -60,6 +60,27 @@ def of_rule(
     if end is not None:
         query = query.where(table.c.day <= end)
     return [evaluation_of(row) for row in connection.execute(query)]
+
+
+def verdicts(connection: Connection, farm_id: str, rule: str) -> list[Evaluation]:
+    """Return everything a rule said of a farm without what it rests on, ascending by day.
+
+    The evidence is most of a row; folding years of looks does without.
+    """
+    columns = (table.c.day, table.c.verdict, table.c.value, table.c.threshold, table.c.fingerprint)
+    query = select(*columns).where(table.c.farm_id == farm_id, table.c.rule == rule).order_by(table.c.day)
+    return [
+        Evaluation(
+            farm_id=farm_id,
+            rule=rule,
+            day=day,
+            verdict=RuleVerdict(verdict),
+            value=value,
+            threshold=threshold,
+            fingerprint=fingerprint,
+        )
+        for day, verdict, value, threshold, fingerprint in connection.execute(query)
+    ]
 
 
 def _fingerprints(connection: Connection, evaluations: Sequence[Evaluation]) -> dict[tuple[str, date], str]:

@@ -168,8 +168,8 @@ def check_unknown_resolves_nothing(world: World) -> None:
 class UnknownIsClear(SqlAlertWork):
     """Mutant: a day on which nothing was seen is taken for a clear one."""
 
-    def evaluations(self, farm_id: str, rule: str) -> list[Evaluation]:
-        found = super().evaluations(farm_id, rule)
+    def verdicts(self, farm_id: str, rule: str) -> list[Evaluation]:
+        found = super().verdicts(farm_id, rule)
         return [a_look(one.day, CLEAR) if one.verdict is RuleVerdict.UNKNOWN else one for one in found]
 
 

@@ -103,7 +103,7 @@ def test_evaluations_with_a_known_fingerprint_are_not_new(alert_store: SqlAlertS
         assert work.record(looks) == looks
         changed = a_look(DAY, "3", verdict=RuleVerdict.CLEAR, value=None)
         assert work.record([changed, looks[1]]) == [changed]
-        assert work.evaluations("farm-a", "dry") == [changed, looks[1]]
+        assert work.verdicts("farm-a", "dry") == [replace(one, evidence={}) for one in (changed, looks[1])]
         assert work.evaluation("farm-a", "dry", DAY) == changed
         assert work.evaluation("farm-a", "dry", DAY - timedelta(days=1)) is None
     assert list(alert_store.evaluations("farm-a", "dry", start=DAY, end=DAY)) == [changed]
