@@ -103,6 +103,7 @@ def running_ui(container: Container, log: Path) -> Iterator[DagsterUi]:
     port = _free_port()
     environment = container.settings.child_environment(container.settings.home / "dagster")
     environment |= {"FARM_INTEL_UI_PORT": str(port), "FARM_INTEL_CONFIG": "none.toml"}
+    environment["FARM_INTEL_API_PORT"] = str(_free_port())
     environment.pop("DAGSTER_HOME")
     with log.open("wb") as sink:
         process = subprocess.Popen(
