@@ -80,6 +80,11 @@ class PumpReport(Protocol):
         ...
 
     @property
+    def problems(self) -> tuple[str, ...]:
+        """Plans whose dates cannot be computed, in words."""
+        ...
+
+    @property
     def findings(self) -> tuple[str, ...]:
         """What the auditor found, in words."""
         ...

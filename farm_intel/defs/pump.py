@@ -7,6 +7,7 @@ launches a run per occurrence.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 import dagster as dg
 
@@ -31,7 +32,8 @@ QUIET_S = 600
 """A pass is made after this even where nothing is due: it audits the alerts and leaves the heartbeat."""
 FIRST_PAUSE_S = 30
 LONGEST_PAUSE_S = 900
-"""After a failed run the next waits, twice as long each time: a store that is down is not asked every 30 s by a run."""
+"""After a run that took nothing the next waits, twice as long each time: a worker that dies at once, or a date that
+cannot be worked, does not cost a process every 30 s."""
 RUNS_LOOKED_AT = 6
 """Enough to tell the longest pause."""
 
@@ -42,6 +44,8 @@ def pump_once(context: dg.OpExecutionContext, farm_intel: FarmIntelResource) -> 
     with told_failures(farm_intel.watch):
         report = farm_intel.container.pump.run(run_id=context.run_id)
     context.add_output_metadata(report_metadata(report))
+    for problem in report.problems:
+        context.log.warning("cannot be planned: %s", problem)
     for finding in report.findings:
         context.log.warning("the auditor found: %s", finding)
 
@@ -72,9 +76,14 @@ def report_metadata(report: PumpReport) -> Metadata:
         "sent": report.sent,
         "failed": report.failed,
         "dead": report.dead,
-        "findings": dg.MetadataValue.md("\n".join(f"- {finding}" for finding in report.findings) or "none"),
+        "problems": dg.MetadataValue.md(_bullets(report.problems)),
+        "findings": dg.MetadataValue.md(_bullets(report.findings)),
         "seconds": round(report.seconds, 3),
     }
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines) or "none"
 
 
 def build_pump_sensor(container: FarmIntel) -> dg.SensorDefinition:
@@ -128,31 +137,30 @@ def look_for_work(container: FarmIntel, instance: dg.DagsterInstance, now: datet
     if under_way is not None:
         run = under_way.dagster_run
         return dg.SkipReason(f"Run {run.run_id[:8]} is pumping ({run.status.value.lower()}).")
-    if (until := resting_until(records)) is not None and now < until:
-        return dg.SkipReason(f"The last run failed: the next one waits until {until:%H:%M:%S} UTC.")
     work = container.pump.due()
     if work.occurrences or work.messages or work.steps:
+        if (until := resting_until(records, work.batch)) is not None and now < until:
+            return dg.SkipReason(f"The last run left what is due as it was: the next waits until {until:%H:%M:%S} UTC.")
         return pump_request(work, work.batch, records)
     if not records or now - _ended(records[0]) >= timedelta(seconds=QUIET_S):
         return pump_request(work, IDLE_BATCH, records)
     return dg.SkipReason("Nothing is due.")
 
 
-def resting_until(records: Sequence[dg.RunRecord]) -> datetime | None:
-    """Return until when no run is asked for after runs that failed in a row, None after one that went well.
+def resting_until(records: Sequence[dg.RunRecord], batch: str) -> datetime | None:
+    """Return until when no run is asked for after runs that left a batch as it is, None where none did.
+
+    A run that failed but took some of it leaves another batch: what else is due need not wait for whatever fails.
 
     Args:
         records: the newest runs of the pump, newest first.
+        batch: what is due.
 
     """
-    failures = 0
-    for record in records:
-        if record.dagster_run.status is not dg.DagsterRunStatus.FAILURE:
-            break
-        failures += 1
-    if not failures:
+    fruitless = len(list(takewhile(lambda record: record.dagster_run.tags.get(PUMP_TAG) == batch, records)))
+    if not fruitless:
         return None
-    pause_s = min(FIRST_PAUSE_S * 2 ** (failures - 1), LONGEST_PAUSE_S)
+    pause_s = min(FIRST_PAUSE_S * 2 ** (fruitless - 1), LONGEST_PAUSE_S)
     return _ended(records[0]) + timedelta(seconds=pause_s)
 
 

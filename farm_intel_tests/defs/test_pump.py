@@ -23,7 +23,7 @@ from farm_intel.defs.pump import (
 )
 from farm_intel.domain.errors import StoreError
 from farm_intel_tests.defs.harness import TODAY, instance_in
-from farm_intel_tests.support.fake_alerts import FakeReport, FakeWork
+from farm_intel_tests.support.fake_alerts import FakePump, FakeReport, FakeWork
 from farm_intel_tests.support.fake_observing import installation
 
 OLDEST = datetime(2026, 6, 30, 5, 30, tzinfo=UTC)
@@ -120,7 +120,7 @@ def test_a_batch_whose_run_died_is_asked_for_under_another_key(instance):
     made.pump.work = DUE
     made.pump.error = StoreError("disk full", hint="Make room.")
     first = look_for_work(made, instance, now())
-    run_pump(instance, made)
+    run_pump(instance, made, tags=first.tags)
 
     again = look_for_work(made, instance, now() + timedelta(minutes=5))
     forgetful = pump_request(made.pump.due(), "abc", [])
@@ -130,23 +130,34 @@ def test_a_batch_whose_run_died_is_asked_for_under_another_key(instance):
     assert forgetful.run_key == first.run_key, "without the run before it in the key it would be the same"
 
 
-def test_runs_that_fail_in_a_row_are_asked_for_less_and_less_often(instance):
+@pytest.mark.parametrize("error", [None, StoreError("disk full", hint="Make room.")])
+def test_work_that_runs_leave_as_it_is_does_not_cost_a_process_every_half_minute(instance, error):
     made = installation()
-    made.pump.work = DUE
-    made.pump.error = StoreError("disk full", hint="Make room.")
+    made.pump = FakePump(work=DUE, takes=False, error=error)
     pauses = []
     for _ in range(RUNS_LOOKED_AT + 2):
-        run_pump(instance, made)
-        records = compat.newest_runs(instance, PUMP_JOB, RUNS_LOOKED_AT)
-        ended = datetime.fromtimestamp(records[0].end_time, UTC)
-        pauses.append((resting_until(records) - ended).total_seconds())
-        assert isinstance(look_for_work(made, instance, now()), dg.SkipReason)
+        request = look_for_work(made, instance, now() + timedelta(hours=1))
+        assert run_pump(instance, made, tags=request.tags).success is (error is None)
+        (newest, *_) = records = compat.newest_runs(instance, PUMP_JOB, RUNS_LOOKED_AT)
+        ended = datetime.fromtimestamp(newest.end_time, UTC)
+        pauses.append((resting_until(records, "abc") - ended).total_seconds())
+        waiting = look_for_work(made, instance, now())
+        assert isinstance(waiting, dg.SkipReason)
+        assert "left what is due as it was" in waiting.skip_message
         assert isinstance(look_for_work(made, instance, ended + timedelta(seconds=pauses[-1])), dg.RunRequest)
-    made.pump.error = None
-    run_pump(instance, made)
 
     assert pauses == [30, 60, 120, 240, 480, 900, 900, 900]
-    assert resting_until(compat.newest_runs(instance, PUMP_JOB, RUNS_LOOKED_AT)) is None
+
+
+def test_a_part_that_always_fails_does_not_hold_up_what_is_new(instance):
+    """An alert's message is out within a cycle although, say, removing what is old makes every run red."""
+    made = installation()
+    made.pump = FakePump(work=DUE, error=StoreError("one of seven parts failed"))
+    for _ in range(3):
+        run_pump(instance, made, tags=look_for_work(made, instance, now() + timedelta(hours=1)).tags)
+    made.pump.work = FakeWork(occurrences=1000, messages=21, steps=3, oldest=OLDEST, batch="abd")
+
+    assert isinstance(look_for_work(made, instance, now()), dg.RunRequest)
 
 
 def test_the_run_tells_what_it_did_and_hands_its_id_to_the_leases(instance):
@@ -159,6 +170,7 @@ def test_the_run_tells_what_it_did_and_hands_its_id_to_the_leases(instance):
         sent=11,
         failed=2,
         dead=1,
+        problems=("activity 5 has no date",),
         findings=("alert 17 was told to nobody",),
         seconds=1.25,
     )
@@ -178,6 +190,7 @@ def test_the_run_tells_what_it_did_and_hands_its_id_to_the_leases(instance):
         "sent": 11,
         "failed": 2,
         "dead": 1,
+        "problems": "- activity 5 has no date",
         "findings": "- alert 17 was told to nobody",
         "seconds": 1.25,
     }

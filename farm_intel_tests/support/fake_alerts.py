@@ -35,6 +35,7 @@ class FakeReport:
     sent: int = 0
     failed: int = 0
     dead: int = 0
+    problems: tuple[str, ...] = ()
     findings: tuple[str, ...] = ()
     seconds: float = 0.1
 
@@ -46,6 +47,7 @@ class FakePump:
     work: FakeWork = FakeWork()
     report: FakeReport = FakeReport()
     error: Exception | None = None
+    takes: bool = True
     runs: list[str] = field(default_factory=list)
     asked: int = 0
 
@@ -57,7 +59,8 @@ class FakePump:
         self.runs.append(run_id)
         if self.error is not None:
             raise self.error
-        self.work = FakeWork()
+        if self.takes:
+            self.work = FakeWork()
         return self.report
 
 
