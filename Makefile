@@ -6,9 +6,9 @@ PY := .venv/bin/python
 STAMP := .venv/.farm-intel-synced
 BENCH_STAMP := .venv/.farm-intel-synced-bench
 
-.PHONY: help setup demo up check test bench faults docs clean
+.PHONY: help setup demo up check test bench bench-activities faults chaos docs clean
 help:
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
 $(UV):
 	python3 -m venv .uv
@@ -49,6 +49,12 @@ bench: $(BENCH_STAMP) ## measure against pinned peers, as ratios in one run
 
 faults: $(STAMP) ## strike every provider with every fault and print what each ends in
 	$(PY) -m tools.faults
+
+chaos: $(STAMP) ## kill activities and delivery everywhere, and print what was lost or done twice
+	$(PY) -m tools.chaos
+
+bench-activities: $(STAMP) ## measure how fast due occurrences are generated, finished and delivered
+	$(PY) -m benchmarks.activities
 
 docs: $(STAMP) ## write the generated pages under docs/
 	$(PY) tools/make_docs.py

@@ -38,9 +38,7 @@ class KillTrial:
 
     @property
     def world(self) -> World:
-        return World(
-            url=self.url, folder=self.folder, mutant=self.mutant, lease_s=0.6, work_s=0.01, slow=self.slow
-        )
+        return World(url=self.url, folder=self.folder, mutant=self.mutant, lease_s=0.6, work_s=0.01, slow=self.slow)
 
     @property
     def expected(self) -> int:
@@ -66,7 +64,7 @@ class Verdict:
     doubled: int = 0
     """Lines of the logbook and messages beyond one each."""
     acknowledged_lost: int = 0
-    """Effects the database acknowledged and does not have."""
+    """Effects the database acknowledged and does not have, or acknowledged anew because it had lost them."""
     untold: int = 0
     """Effects without their row in the outbox."""
     undelivered: int = 0
@@ -179,7 +177,7 @@ def judge(engine: Engine, world: World, expected: set[tuple[str, datetime]]) -> 
         )
         outbox = list(connection.execute(text("SELECT message_id, subject, attempt FROM outbox")))
     received = [line.split() for line in _lines(world.received)]
-    acknowledged = {(name, datetime.fromisoformat(due)) for name, due in map(str.split, _lines(world.acknowledged))}
+    acknowledged = [(name, datetime.fromisoformat(due)) for name, due in map(str.split, _lines(world.acknowledged))]
     executed = {key for key, row in rows.items() if row.state == "done" and lines[key]}
     subjects = {f"occurrence:{name}:{due.isoformat()}" for name, due in expected}
     ids: dict[str, set[str]] = {}
@@ -191,7 +189,7 @@ def judge(engine: Engine, world: World, expected: set[tuple[str, datetime]]) -> 
         lost=len(expected - executed),
         unexpected=len(set(rows) - expected),
         doubled=sum(count - 1 for count in lines.values()) + sum(len(found) - 1 for found in ids.values()),
-        acknowledged_lost=len(acknowledged - set(lines)),
+        acknowledged_lost=len(set(acknowledged) - set(lines)) + len(acknowledged) - len(set(acknowledged)),
         deliveries=len(received),
         repeated=len(received) - len({message_id for message_id, _ in received}),
         undelivered=len(subjects - {subject for _, subject in received}),

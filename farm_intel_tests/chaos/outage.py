@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from farm_intel.activities import recurrence
+from farm_intel.activities.recurrence import DueTime
 from farm_intel.activities.working import Shift
 from farm_intel.domain.activities import Misfire, Overlap, Schedule, ScheduleKind
 from farm_intel.resilience.clock import SystemClock
@@ -53,7 +55,23 @@ class Outage:
         return self.rows != self.expected or self.unexplained > 0 or self.told != done
 
 
-def run_outages(folder: Path, *, mutant: str = "") -> list[Outage]:
+class RealDates:
+    """The module itself; implements activities.ports.Recurrence."""
+
+    check_schedule = staticmethod(recurrence.check_schedule)
+    due_between = staticmethod(recurrence.due_between)
+    next_due = staticmethod(recurrence.next_due)
+
+
+class LatestOnly(RealDates):
+    """Mutant: of what was missed only the latest date, as a daemon does that looks no further back."""
+
+    @staticmethod
+    def due_between(schedule: Schedule, after: datetime, until: datetime, *, limit: int) -> Iterator[DueTime]:
+        return iter(list(recurrence.due_between(schedule, after, until, limit=limit))[-1:])
+
+
+def run_outages(folder: Path, dates: type[RealDates] = RealDates) -> list[Outage]:
     """Run all plans under each misfire policy, with a narrow catch-up window, and with the default overlap policy."""
     cases = [(misfire.value, {"misfire": misfire}) for misfire in Misfire]
     cases += [("all, window of 6 h", {"catchup_window": _WINDOW}), ("all, overlap skip", {"overlap": Overlap.SKIP})]
@@ -61,16 +79,16 @@ def run_outages(folder: Path, *, mutant: str = "") -> list[Outage]:
     for number, (policy, options) in enumerate(cases):
         place = folder / str(number)
         place.mkdir()
-        found += _run(place, policy, options, mutant)
+        found += _run(place, policy, options, dates())
     return found
 
 
-def _run(folder: Path, policy: str, options: dict[str, object], mutant: str) -> list[Outage]:
-    world = World(url=f"sqlite:///{folder}/store.db", folder=str(folder), mutant=mutant)
+def _run(folder: Path, policy: str, options: dict[str, object], dates: RealDates) -> list[Outage]:
+    world = World(url=f"sqlite:///{folder}/store.db", folder=str(folder))
     engine = open_database(world.url)
     migrate(engine)
     clock = MovedClock(_START)
-    pump = build(world, clock, recurrence=recurrence)
+    pump = build(world, clock, recurrence=dates)
     plans = {}
     for line in PLANS:
         schedule = Schedule(kind=ScheduleKind.CRON, text=line, start=_START.replace(tzinfo=None), time_zone="UTC")

@@ -80,7 +80,7 @@ class ShiftedClock(SystemClock):
 
 
 class EveryMilliseconds:
-    """Dates every `text` milliseconds from the start on, by a closed formula; implements activities.ports.Recurrence."""
+    """Dates every `text` milliseconds from the start on, by a closed formula; implements `ports.Recurrence`."""
 
     def check_schedule(self, schedule: Schedule) -> None:
         int(schedule.text)
@@ -169,9 +169,7 @@ class Pump:
     voice: Speaker
 
 
-def build(
-    world: World, clock: Sleeper | None = None, *, seed: int = 0, recurrence: Recurrence | None = None
-) -> Pump:
+def build(world: World, clock: Sleeper | None = None, *, seed: int = 0, recurrence: Recurrence | None = None) -> Pump:
     """Put the real parts together; a mutant replaces the part whose protection it lacks.
 
     Args:

@@ -1,8 +1,8 @@
 """Every system call that writes, of one occurrence and one delivery: killed there, and failed there, one by one.
 
 A warm process forks the program, which waits; `strace` takes hold of it and is told to kill it inside of the N-th call
-of a kind, or to let that call fail. Afterwards the same program runs again, untouched and an hour later, then the rest
-of the way; and at every stop the database is looked at. Method: SQLite's crash and I/O-error tests (sqlite.org/testing).
+of a kind, or to let that call fail. Afterwards the same program runs again, untouched and an hour later, then all of
+the way; and at every stop the database is looked at. Method: SQLite's crash and I/O-error tests (sqlite.org/testing).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,7 +65,16 @@ class PointsVerdict:
     """Deliveries of an id that the receiver had."""
     violations: list[str] = field(default_factory=list)
 
+    def add(self, other: PointsVerdict) -> None:
+        """Take in the verdict of another lane."""
+        self.points += other.points
+        self.struck += other.struck
+        self.typed += other.typed
+        self.repeated += other.repeated
+        self.violations += other.violations
+
     def count(self, struck: str) -> int:
+        """Return how many points were struck by a signal or an error."""
         return sum(number for (_, _, what), number in self.points.items() if what == struck)
 
 
@@ -77,19 +87,26 @@ def can_trace() -> bool:
 
 
 def run_points(
-    folder: Path, *, mutant: str = "", lanes: Sequence[str] = LANES, errors: Sequence[str] = ERRORS, every: int = 1
+    folder: Path, *, mutant: str = "", lanes: Sequence[str] = LANES, errors: Sequence[str] = ERRORS, at_once: int = 2
 ) -> PointsVerdict:
-    """Strike at each point of each lane; `every` takes only each so-manieth error point."""
+    """Strike at each point of each lane, `at_once` lanes at a time."""
     verdict = PointsVerdict()
+    with ThreadPoolExecutor(at_once) as pool:
+        for found in pool.map(lambda lane: _run_lane(folder / lane, lane, mutant, errors), lanes):
+            verdict.add(found)
+    return verdict
+
+
+def _run_lane(folder: Path, lane: str, mutant: str, errors: Sequence[str]) -> PointsVerdict:
+    verdict = PointsVerdict()
+    folder.mkdir()
     with Zygote(folder / "log") as zygote:
-        for lane in lanes:
-            trial = _Lane(folder / lane, lane, mutant, zygote)
-            calls = list(trial.calls())
-            points = [Point(lane, call, when) for call, most in calls for when in range(1, most + 1)]
-            failing = [replace(point, error=error) for error in errors for point in points]
-            for point in points + failing[::every]:
-                verdict.points[lane, point.call, point.error or "SIGKILL"] += 1
-                verdict.violations += [f"{point}: {what}" for what in trial.strike(point, verdict)]
+        trial = _Lane(folder, lane, mutant, zygote)
+        calls = list(trial.calls())
+        points = [Point(lane, call, when) for call, most in calls for when in range(1, most + 1)]
+        for point in points + [replace(point, error=error) for error in errors for point in points]:
+            verdict.points[lane, point.call, point.error or "SIGKILL"] += 1
+            verdict.violations += [f"{point}: {what}" for what in trial.strike(point, verdict)]
     return verdict
 
 

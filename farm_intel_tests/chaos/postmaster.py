@@ -38,8 +38,16 @@ class ServerVerdict:
 class DurableServer:
     """A private cluster started anew with its durability on, as the tests' own has it off; killed and started again."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, *, confirms_early: bool = False) -> None:
+        """Start it.
+
+        Args:
+            cluster: where; it runs.
+            confirms_early: mutant: a commit is confirmed before it is written.
+
+        """
         self._cluster = cluster
+        self._more = " -c synchronous_commit=off -c wal_writer_delay=2s" if confirms_early else ""
         self._data = cluster.folder / "data"
         self._call("-m", "fast", "stop")
         self._start()
@@ -66,6 +74,7 @@ class DurableServer:
 
     def _start(self) -> None:
         options = f"-k {self._cluster.folder} -c listen_addresses=127.0.0.1 -c port={self._cluster.port}"
+        options += self._more
         self._call("-o", options, "-l", f"{self._cluster.folder}/log", "-w", "start")
 
     def _call(self, *arguments: str) -> None:
@@ -76,10 +85,10 @@ class DurableServer:
         subprocess.run(command, check=True, stdout=quiet, stderr=quiet, cwd=self._cluster.folder)
 
 
-def run_server_kills(cluster: Cluster, trial: KillTrial) -> ServerVerdict:
+def run_server_kills(cluster: Cluster, trial: KillTrial, *, confirms_early: bool = False) -> ServerVerdict:
     """Kill the server `trial.kills` times while three processes work; then let it come to rest, and judge."""
     began = time.monotonic()
-    server = DurableServer(cluster)
+    server = DurableServer(cluster, confirms_early=confirms_early)
     engine = open_database(trial.url)
     migrate(engine)
     MUTANTS[trial.mutant].prepare(engine)

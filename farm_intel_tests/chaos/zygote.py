@@ -28,6 +28,7 @@ from typing import Self
 from farm_intel.activities.working import Shift
 from farm_intel.domain.errors import FarmIntelError, StoreError
 from farm_intel.domain.messages import SPEECH
+from farm_intel.storage.database import open_database
 from farm_intel.storage.outbox import SqlOutbox
 from farm_intel_tests.chaos.parts import Pump, ShiftedClock, World, build
 
@@ -201,6 +202,8 @@ def _ended(pid: int) -> int:
 
 def main() -> None:
     """Obey until standard input ends, and end all children then."""
+    for url in ("sqlite://", "postgresql://"):
+        open_database(url).dispose()  # connects nowhere, but has the dialects imported before the first fork
     children: set[int] = set()
     for line in sys.stdin:
         order = json.loads(line)
