@@ -90,5 +90,5 @@ def subscriptions_of(connection: Connection, farm_id: str) -> list[Subscription]
 
 def _unknown(subscription_id: str) -> UnknownNameError:
     return UnknownNameError(
-        f"there is no subscription {subscription_id}", hint="List them with `farm-intel subscriptions list`."
+        f"there is no subscription {subscription_id}", hint="List them with `farm-intel alerts subscriptions`."
     )
