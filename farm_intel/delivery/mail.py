@@ -113,13 +113,14 @@ class MailChannel:
         mail["Date"] = self._clock.now()
         mail["Message-ID"] = f"<{message.message_id}@{domain}>"
         mail["Auto-Submitted"] = "auto-generated"
-        mail["Content-Language"] = _one_line(message.new.text.language)
         if self._server.unsubscribe:
             mail["List-Unsubscribe"] = f"<{self._server.unsubscribe}>"
         mail.set_content(message.new.text.long, cte="quoted-printable")
         if audio is not None and audio_bytes is not None:
             main, _, sub = audio.mime_type.partition("/")
             mail.add_attachment(audio_bytes, maintype=main, subtype=sub, filename=f"message.{sub}")
+        # last: setting the content removes every header that begins with "Content-"
+        mail["Content-Language"] = _one_line(message.new.text.language)
         return mail
 
     def _deliver(self, mail: EmailMessage, recipient: str) -> str:

@@ -62,6 +62,14 @@ def test_text_and_audio_arrive() -> None:
     assert mail["Auto-Submitted"] == "auto-generated"
 
 
+@pytest.mark.parametrize("sound", [None, b"RIFF"])
+def test_a_mail_names_its_language_with_audio_and_without(sound: bytes | None) -> None:
+    with mail_server() as inbox:
+        channel(inbox.port).send(claimed(), AUDIO if sound else None, sound)
+
+    assert inbox.mails[0]["Content-Language"] == "en"
+
+
 def test_the_same_message_has_the_same_id_on_every_attempt() -> None:
     with mail_server() as inbox:
         for _ in range(3):
