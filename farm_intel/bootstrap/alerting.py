@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from farm_intel.alerts.auditing import Auditor, Finding
     from farm_intel.alerts.escalating import Escalator
     from farm_intel.alerts.evaluating import AlertEvaluating
+    from farm_intel.alerts.facts import Explains
     from farm_intel.alerts.replaying import ReplayReport
     from farm_intel.alerts.rules import AlertRules
     from farm_intel.alerts.service import AlertService
@@ -46,6 +47,17 @@ class Alerts:
         return {rule.slug: rule for rule in self.table.rules}
 
     @cached_property
+    def explains(self) -> Mapping[str, Explains]:
+        """Activity type -> what such work explains to the satellites."""
+        from farm_intel.alerts.facts import Explains
+
+        return {
+            row.slug: Explains(facts=row.explains.facts, days=row.explains.days)
+            for row in self._container.activity_types.list()
+            if row.explains is not None
+        }
+
+    @cached_property
     def store(self) -> SqlAlertStore:
         """Alerts, their history and evaluations."""
         from farm_intel.storage.alerts import SqlAlertStore
@@ -65,16 +77,10 @@ class Alerts:
     def evaluating(self) -> AlertEvaluating:
         """Rules over what is stored."""
         from farm_intel.alerts.evaluating import AlertEvaluating
-        from farm_intel.alerts.facts import Explains
         from farm_intel.alerts.reading import Nothing, Sources
         from farm_intel.storage.pixels import StoredPixels
 
         container = self._container
-        explains = {
-            row.slug: Explains(facts=row.explains.facts, days=row.explains.days)
-            for row in container.activity_types.list()
-            if row.explains is not None
-        }
         sources = Sources(
             farms=container.farms,
             observations=container.observations,
@@ -85,7 +91,7 @@ class Alerts:
             pixels=StoredPixels(container.rasters),
         )
         return AlertEvaluating(
-            sources=sources, rules=self.table, explains=explains, state_indices=container.state_rules.indices
+            sources=sources, rules=self.table, explains=self.explains, state_indices=container.state_rules.indices
         )
 
     @cached_property

@@ -25,8 +25,11 @@ from farm_intel.simulation.emulators.fleet import EARTH_ENGINE, SENTINEL_HUB, em
 from farm_intel.simulation.world import FarmWorld, WorldOptions
 
 if TYPE_CHECKING:
+    from farm_intel.simulation.alert_accuracy import AlertReport
     from farm_intel.simulation.state_accuracy import StateReport
 
+_SCORED_FARMS = 40
+"""Simulated farms per seed that alerts are scored on; three times as many give the same to two per cent."""
 DEMO_INDICES = ("ndvi", "ndwi", "ndmi", "evi", "savi")
 DEMO_SENSORS = ("sentinel-2", "landsat")
 DEMO_PROVIDERS = ("stac", "sentinel_hub", "earth_engine", "landsat")
@@ -84,8 +87,9 @@ def accuracy(*, indices: tuple[str, ...], every_row: bool, output_format: str) -
     """Compare stored numbers with the truth of the simulated world; exit 1 when a target is missed.
 
     Errors are observed mean minus true mean, in index units; sizes are field areas. A second table compares the events
-    told from simulated seasons (harvest, drought, flood, hail) with those that truly happened. A third and a fourth let
-    every provider, by pixels and by its own statistics, look at the same even fields: are they right, do they agree?
+    told from simulated seasons (harvest, drought, flood, hail) with those that truly happened, a third the alerts that
+    the rules open on such seasons. Two more let every provider, by pixels and by its own statistics, look at the same
+    even fields: are they right, do they agree?
     """
     from farm_intel.simulation.accuracy import score
 
@@ -101,11 +105,20 @@ def accuracy(*, indices: tuple[str, ...], every_row: bool, output_format: str) -
             pass
     report = score(installation.world, container.observations.observations(indices=slugs), container.registry)
     states = _score_states(base)
+    alerts = _score_alerts(base)
     with progress_bar("providers") as progress:
         agreement = score_agreement(home / "providers", _installed, progress)
     if output_format == "json":
         click.echo(
-            json.dumps({**report.as_dict(), "states": states.as_dict(), "providers": agreement.as_dict()}, indent=2)
+            json.dumps(
+                {
+                    **report.as_dict(),
+                    "states": states.as_dict(),
+                    "alerts": alerts.as_dict(),
+                    "providers": agreement.as_dict(),
+                },
+                indent=2,
+            )
         )
     else:
         rows = [row for row in report.table() if every_row or _is_summary(row)]
@@ -119,8 +132,16 @@ def accuracy(*, indices: tuple[str, ...], every_row: bool, output_format: str) -
             f"{states.rules}; {states.flaps} of {states.changes} state changes were taken back within 15 days",
             err=True,
         )
+        click.echo()
+        rows = alerts.table()
+        emit(rows, tuple(rows[0]), output_format, empty="no alerts")
+        click.echo(
+            f"{alerts.farm_years:.0f} farm years, seeds {alerts.seeds}; judged is the sum; not to be scored on simulated "
+            f"seasons: {', '.join(alerts.not_scored)}",
+            err=True,
+        )
         tell_agreement(agreement, output_format, every_row=every_row)
-    missed = (*report.failed_targets, *states.failed_targets, *agreement.failed_targets)
+    missed = (*report.failed_targets, *states.failed_targets, *alerts.failed_targets, *agreement.failed_targets)
     for line in missed:
         click.echo(f"missed: {line}", err=True)
     if missed:
@@ -138,6 +159,15 @@ def _score_states(base: Container) -> StateReport:
 
     rules = load_state_rules()
     return score_states(rules, base.registry.select(rules.indices))
+
+
+def _score_alerts(base: Container) -> AlertReport:
+    """Return the scoreboard of alert rules, through the use cases, on seasons that nothing was tuned on."""
+    from farm_intel.cli.alert_scoring import score_alert_rules
+
+    return score_alert_rules(
+        base.alerts.table, base.registry, base.state_rules, base.alerts.explains, farms=_SCORED_FARMS
+    )
 
 
 def _is_summary(row: Mapping[str, str]) -> bool:
