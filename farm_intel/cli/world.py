@@ -136,8 +136,8 @@ def accuracy(*, indices: tuple[str, ...], every_row: bool, output_format: str) -
         rows = alerts.table()
         emit(rows, tuple(rows[0]), output_format, empty="no alerts")
         click.echo(
-            f"{alerts.farm_years:.0f} farm years, seeds {alerts.seeds}; judged is the sum; not to be scored on simulated "
-            f"seasons: {', '.join(alerts.not_scored)}",
+            f"{alerts.farm_years:.0f} farm years, seeds {alerts.seeds}; judged is the sum; simulated seasons cannot score "
+            f"{', '.join(alerts.not_scored)}",
             err=True,
         )
         tell_agreement(agreement, output_format, every_row=every_row)

@@ -142,7 +142,7 @@ DELIVERY_CHECKS: dict[str, Callable[[DeliveryHealth, datetime], dg.AssetCheckRes
     ],
 )
 def alerts_health(farm_intel: FarmIntelResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster reads the plain class
-    """Read heartbeats, occurrences and alerts; changes nothing."""
+    """Read heartbeats, occurrences and alerts; the auditor repairs what it can, as in every pass of the pump."""
     now = datetime.now(UTC)
     health = farm_intel.container.alert_health()
     beat = "never" if health.heartbeat is None else health.heartbeat.isoformat(timespec="seconds")
