@@ -136,7 +136,7 @@ def accuracy(*, indices: tuple[str, ...], every_row: bool, output_format: str) -
         rows = alerts.table()
         emit(rows, tuple(rows[0]), output_format, empty="no alerts")
         click.echo(
-            f"{alerts.farm_years:.0f} farm years, seeds {alerts.seeds}; judged is the sum; simulated seasons cannot score "
+            f"{alerts.farm_years:.0f} farm years, seeds {alerts.seeds}; the sum is judged; not to be simulated: "
             f"{', '.join(alerts.not_scored)}",
             err=True,
         )
