@@ -11,9 +11,8 @@ from pathlib import Path
 
 from sqlalchemy import Engine, text
 
-from farm_intel.storage.database import migrate, open_database, reading
-from farm_intel_tests.chaos.mutants import MUTANTS
-from farm_intel_tests.chaos.parts import World, build, draft, every_ms
+from farm_intel.storage.database import reading
+from farm_intel_tests.chaos.parts import World, build, draft, every_ms, open_migrated
 from farm_intel_tests.chaos.zygote import Program, Zygote
 
 STEP_MS = 500
@@ -98,9 +97,7 @@ class Verdict:
 def run_trial(trial: KillTrial) -> Verdict:
     """Kill, let it come to rest, and judge."""
     began = time.monotonic()
-    engine = open_database(trial.url)
-    migrate(engine)
-    MUTANTS[trial.mutant].prepare(engine)
+    engine = open_migrated(trial.url, trial.mutant)
     with Zygote(Path(trial.folder) / "log") as zygote:
         expected = plant(trial)
         killed = _kill_at_random(trial, zygote, engine)

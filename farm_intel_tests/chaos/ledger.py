@@ -27,10 +27,14 @@ class Telltale(SqlOccurrenceStore):
 
     def move(self, moves: Sequence[Move], now: datetime) -> list[Move]:
         refused = super().move(moves, now)
-        if self.path is not None:
-            lost = {(move.before.activity_id, move.before.due_at) for move in refused}
-            for move in moves:
-                key = move.before.activity_id, move.before.due_at
-                if move.entry is not None and key not in lost:
-                    append_line(self.path, f"{key[0]} {key[1].isoformat()}")
+        lost = {(move.before.activity_id, move.before.due_at) for move in refused}
+        self.tell([move for move in moves if (move.before.activity_id, move.before.due_at) not in lost])
         return refused
+
+    def tell(self, moves: Sequence[Move]) -> None:
+        """Write down the effects of moves."""
+        if self.path is None:
+            return
+        for move in moves:
+            if move.entry is not None:
+                append_line(self.path, f"{move.before.activity_id} {move.before.due_at.isoformat()}")

@@ -22,6 +22,7 @@ from farm_intel.storage.activity_rows import parse_activity
 from farm_intel.storage.activity_tables import activities
 from farm_intel.storage.database import transaction
 from farm_intel.storage.occurrence_moves import OccurrenceWriter
+from farm_intel.storage.occurrences import SqlOccurrenceStore
 from farm_intel.storage.outbox import SqlOutbox
 from farm_intel_tests.chaos.ledger import Telltale
 
@@ -88,6 +89,15 @@ class OutboxLater(Telltale):
         return [move for move in moves if move not in made]
 
 
+class TellsFirst(Telltale):
+    """Takes effects for acknowledged before the database has."""
+
+    def move(self, moves: Sequence[Move], now: datetime) -> list[Move]:
+        self.tell(moves)
+        time.sleep(GAP_S)
+        return SqlOccurrenceStore.move(self, moves, now)
+
+
 class EndlessLease(Telltale):
     """Never takes back what a dead worker held: the fault of the original."""
 
@@ -133,6 +143,7 @@ MUTANTS = {
     "mark": Mutant(what="high-water mark moved in another transaction", plans=MarkFirst),
     "outbox": Mutant(what="outbox in another transaction", occurrences=OutboxLater),
     "lease": Mutant(what="stale leases never taken back", occurrences=EndlessLease),
+    "told": Mutant(what="acknowledged before it is committed", occurrences=TellsFirst),
     "sent": Mutant(what="recorded as sent before it is sent", outbox=SentBeforehand),
 }
 """By the name the trials know them by; the empty name is the design itself."""

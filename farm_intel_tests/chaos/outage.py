@@ -15,9 +15,9 @@ from farm_intel.activities.recurrence import DueTime
 from farm_intel.activities.working import Shift
 from farm_intel.domain.activities import Misfire, Overlap, Schedule, ScheduleKind
 from farm_intel.resilience.clock import SystemClock
-from farm_intel.storage.database import migrate, open_database, reading
+from farm_intel.storage.database import reading
 from farm_intel_tests.activities.kit import Draft
-from farm_intel_tests.chaos.parts import World, build
+from farm_intel_tests.chaos.parts import World, build, open_migrated
 
 PLANS = {"*/10 * * * *": 144, "0 * * * *": 24, "0 6 * * *": 1}
 """Dates in 24 h by crontab line: counted by hand, and what Dagster's daemon was asked for in the same trial."""
@@ -85,8 +85,7 @@ def run_outages(folder: Path, dates: type[RealDates] = RealDates) -> list[Outage
 
 def _run(folder: Path, policy: str, options: dict[str, object], dates: RealDates) -> list[Outage]:
     world = World(url=f"sqlite:///{folder}/store.db", folder=str(folder))
-    engine = open_database(world.url)
-    migrate(engine)
+    engine = open_migrated(world.url)
     clock = MovedClock(_START)
     pump = build(world, clock, recurrence=dates)
     plans = {}

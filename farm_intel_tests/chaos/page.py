@@ -9,8 +9,8 @@ from farm_intel_tests.chaos.trials import Line
 _HEAD = """# Chaos
 
 The real generator, worker, outbox and deliverer, killed, starved and cut off; written by `make chaos`
-(`python -m tools.chaos`; the page by its `--write`). Not real are only dates every half second, the subscriber's plain words, and a
-receiver that is an append-only file of message ids.
+(`python -m tools.chaos`; this page by its `--write`). Not real are only dates every half second, the subscriber's plain
+words, and a receiver that is an append-only file of message ids.
 
 *Kill loop*: three processes generate, work and deliver; at random moments one of them is killed with SIGKILL and
 started again. Executed means: the occurrence is done and has its line in the logbook; what arrived is read from the

@@ -7,6 +7,7 @@ that is an append-only file.
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from farm_intel.notifying.delivering import Delivering, DeliveryLimits
 from farm_intel.resilience.breaker import BreakerRule, CircuitBreaker
 from farm_intel.resilience.clock import Sleeper, SystemClock
 from farm_intel.speech.speaker import SPEECH_RULE, Speaker
-from farm_intel.storage.database import open_database
+from farm_intel.storage.database import migrate, open_database
 from farm_intel.storage.logbook import SqlLogbook
 from farm_intel.storage.resilience_state import SqlBreakers
 from farm_intel.storage.speech import SpeechStore
@@ -157,6 +158,18 @@ class TakesTime:
         slow = self._dice.random() < self._world.slow
         time.sleep(1.5 * self._world.lease_s if slow else self._dice.random() * self._world.work_s)
         return Remind().handle(occurrence, plan)
+
+
+_MIGRATING = threading.Lock()  # Alembic keeps the migration under way in module globals; trials run in threads
+
+
+def open_migrated(url: str, mutant: str = "") -> Engine:
+    """Return a database with its schema; without what the mutant's has not."""
+    engine = open_database(url)
+    with _MIGRATING:
+        migrate(engine)
+    MUTANTS[mutant].prepare(engine)
+    return engine
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from farm_intel.storage.database import migrate, open_database, reading
-from farm_intel_tests.chaos.mutants import MUTANTS
-from farm_intel_tests.chaos.parts import World, build, draft, every_ms
+from farm_intel.storage.database import open_database, reading
+from farm_intel_tests.chaos.parts import World, build, draft, every_ms, open_migrated
 from farm_intel_tests.chaos.zygote import TYPED, Program, Zygote
 
 CALLS = ("write", "pwrite64", "fsync", "fdatasync", "rename", "unlink", "ftruncate")
@@ -120,10 +119,7 @@ class _Lane:
         self._template.mkdir(parents=True)
         self._world = World(url="", folder="", mutant=mutant, spoken=lane in {"speech", "voice"}, tells=False)
         world = self._at(self._template)
-        engine = open_database(world.url)
-        migrate(engine)
-        MUTANTS[mutant].prepare(engine)
-        engine.dispose()
+        open_migrated(world.url, mutant).dispose()
         pump = build(world)
         due_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=_DUE_IN_S)
         plan = pump.service.plans.create(draft(every_ms(1000, due_at, 1), 0), by="chaos")

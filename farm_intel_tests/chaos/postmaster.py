@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import statistics
 import subprocess
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farm_intel.domain.errors import StoreError
-from farm_intel.storage.database import migrate, open_database, reading
+from farm_intel.storage.database import open_database, reading
 from farm_intel_tests.chaos.kills import KillTrial, Verdict, judge, plant, settle
-from farm_intel_tests.chaos.mutants import MUTANTS
+from farm_intel_tests.chaos.parts import open_migrated
 from farm_intel_tests.chaos.zygote import Program, Zygote
 from farm_intel_tests.support.postgres import POSTGRES_BIN, Cluster
 
@@ -38,16 +39,8 @@ class ServerVerdict:
 class DurableServer:
     """A private cluster started anew with its durability on, as the tests' own has it off; killed and started again."""
 
-    def __init__(self, cluster: Cluster, *, confirms_early: bool = False) -> None:
-        """Start it.
-
-        Args:
-            cluster: where; it runs.
-            confirms_early: mutant: a commit is confirmed before it is written.
-
-        """
+    def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._more = " -c synchronous_commit=off -c wal_writer_delay=2s" if confirms_early else ""
         self._data = cluster.folder / "data"
         self._call("-m", "fast", "stop")
         self._start()
@@ -74,7 +67,6 @@ class DurableServer:
 
     def _start(self) -> None:
         options = f"-k {self._cluster.folder} -c listen_addresses=127.0.0.1 -c port={self._cluster.port}"
-        options += self._more
         self._call("-o", options, "-l", f"{self._cluster.folder}/log", "-w", "start")
 
     def _call(self, *arguments: str) -> None:
@@ -85,14 +77,13 @@ class DurableServer:
         subprocess.run(command, check=True, stdout=quiet, stderr=quiet, cwd=self._cluster.folder)
 
 
-def run_server_kills(cluster: Cluster, trial: KillTrial, *, confirms_early: bool = False) -> ServerVerdict:
+def run_server_kills(cluster: Cluster, trial: KillTrial) -> ServerVerdict:
     """Kill the server `trial.kills` times while three processes work; then let it come to rest, and judge."""
     began = time.monotonic()
-    server = DurableServer(cluster, confirms_early=confirms_early)
-    engine = open_database(trial.url)
-    migrate(engine)
-    MUTANTS[trial.mutant].prepare(engine)
+    server = DurableServer(cluster)
+    engine = open_migrated(trial.url, trial.mutant)
     recovery: list[float] = []
+    dice = random.Random(trial.seed)
     with Zygote(Path(trial.folder) / "log") as zygote:
         expected = plant(trial)
         children = [
@@ -100,7 +91,7 @@ def run_server_kills(cluster: Cluster, trial: KillTrial, *, confirms_early: bool
         ]
         time.sleep(2)
         for _ in range(trial.kills):
-            time.sleep(trial.duration_s / trial.kills)
+            time.sleep(dice.uniform(0.5, 1.5))
             server.kill()
             recovery.append(server.revive())
         engine.dispose()  # its connections are of a server that is no more

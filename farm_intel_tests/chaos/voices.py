@@ -24,11 +24,12 @@ from farm_intel.resilience.guard import Operation
 from farm_intel.speech.neural import NeuralEngine
 from farm_intel.speech.pcm import Pcm, from_wav
 from farm_intel.speech.speaker import SPEECH_RULE, Speaker, default_engines
-from farm_intel.storage.database import migrate, open_database, reading
+from farm_intel.storage.database import reading
 from farm_intel.storage.message_tables import outbox, stream_events
 from farm_intel.storage.outbox import SqlOutbox
 from farm_intel.storage.resilience_state import SqlBreakers
 from farm_intel.storage.speech import SpeechStore
+from farm_intel_tests.chaos.parts import open_migrated
 from farm_intel_tests.notifying.fakes import NOW, new_message
 
 _QUIETEST_RMS = 0.01
@@ -105,8 +106,7 @@ class VoiceVerdict:
 def run_voices(folder: Path, *, alerts: int = 1000, breaker: type[CircuitBreaker] = CircuitBreaker) -> VoiceVerdict:
     """Enqueue so many alerts that are to be spoken, deliver them, and judge."""
     began = time.monotonic()
-    engine = open_database(f"sqlite:///{folder}/store.db")
-    migrate(engine)
+    engine = open_migrated(f"sqlite:///{folder}/store.db")
     clock = FastClock()
     neural = KilledNeural()
     store = SpeechStore(folder / "audio", engine, clock)
