@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
 import click
 
 from farm_intel.bootstrap import Container, container_from_environment
+from farm_intel.cli.evidence import show_evidence, show_history
 from farm_intel.cli.output import DAY, check_range, emit, format_option, split_list
+from farm_intel.cli.plans import check_farms
 from farm_intel.cli.subscribing import subscribe, subscriptions, test_subscription, unsubscribe
 from farm_intel.cli.times import SPAN, by_option
 from farm_intel.domain.alerts import LIVE, Alert, AlertState
 from farm_intel.domain.errors import BadRequestError, UnknownNameError
 
 COLUMNS = ("alert", "farm_id", "rule", "severity", "state", "opened", "value", "threshold", "next", "by")
+_ALL = 10_000
+"""More alerts than anybody looks at."""
 
 
 @click.group()
@@ -39,10 +42,15 @@ def list_alerts(
     if unknown := [state for state in states if state not in known]:
         raise BadRequestError(f"no state {', '.join(unknown)}", hint=f"There are: {', '.join(known)}.")
     wanted = [known[state] for state in states] or ([] if everything else sorted(LIVE))
-    found = container_from_environment().alerts.list(
+    container = container_from_environment()
+    check_farms(container, farm_ids)
+    found = container.alerts.list(
         farm_ids=farm_ids or None, states=wanted, rule=rest["rule"], since=rest["since"], limit=rest["limit"]
     )
-    emit([_row(alert) for alert in found], COLUMNS, output_format, empty="No alert.")
+    if rest["rule"] and not found:
+        container.alerts.table.get(rest["rule"])  # a slug that does not exist would look like an empty answer
+    empty = "No alert." if everything or states else "No alert is live; --all shows those that are over, too."
+    emit([_row(alert) for alert in found], COLUMNS, output_format, empty=empty)
 
 
 @alerts.command()
@@ -52,6 +60,8 @@ def show(alert: str, *, output_format: str) -> None:
     """Show an alert: what it rests on, down to cells, scenes and rasters, and its history."""
     container = container_from_environment()
     found = _find(container, alert)
+    if output_format == "csv":
+        raise BadRequestError("an alert with its evidence is no table", hint="Use --format table or json.")
     history = [
         {"at": event.at, "kind": event.kind, "by": event.by, "note": event.note}
         for event in container.alerts.history(found.alert_id)
@@ -60,17 +70,18 @@ def show(alert: str, *, output_format: str) -> None:
     if output_format != "table":
         emit([row | {"history": history}], tuple(row), output_format, empty="")
         return
-    for key in COLUMNS[1:]:
-        click.echo(f"{key:10} {row[key] if row[key] is not None else ''}")
-    for key, value in _flat(found.evidence):
-        click.echo(f"  {key:22} {value}")
-    click.echo()
-    emit(history, ("at", "kind", "by", "note"), "table", empty="")
+    for key in ("alert_id", "farm_id", "rule", "severity", "state", "opened", "last_look", "resolved", "by", "reason"):
+        if row[key]:
+            click.echo(f"{key.replace('_', ' '):11} {row[key]}")
+    if found.next_at is not None:
+        click.echo(f"{'next':11} {_coming(found)}")
+    show_evidence(found)
+    show_history(container.alerts.history(found.alert_id))
 
 
 @alerts.command()
 @click.argument("alert")
-@click.option("--note", default="")
+@click.option("--note", default="", help="Goes into the history.")
 @by_option
 def ack(alert: str, *, note: str, by: str) -> None:
     """Say that you look after it: nobody is told again."""
@@ -81,7 +92,7 @@ def ack(alert: str, *, note: str, by: str) -> None:
 @alerts.command()
 @click.argument("alert")
 @click.option("--for", "span", type=SPAN, required=True, help="How long.")
-@click.option("--note", default="")
+@click.option("--note", default="", help="Goes into the history.")
 @by_option
 def snooze(alert: str, *, span: timedelta, note: str, by: str) -> None:
     """Be told again later."""
@@ -91,7 +102,7 @@ def snooze(alert: str, *, span: timedelta, note: str, by: str) -> None:
 
 @alerts.command()
 @click.argument("alert")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; goes into the history.")
 @by_option
 def resolve(alert: str, *, reason: str, by: str) -> None:
     """End it by hand."""
@@ -118,8 +129,11 @@ def replay(alert: str, *, output_format: str) -> None:
     ]
     if output_format == "table":
         click.echo(f"{report.rule} on farm {report.farm_id}, {report.day}:")
-        click.echo(f"  value      {report.value_then} then, {report.value_now} now")
-        click.echo(f"  threshold  {report.threshold_then} then, {report.threshold_now} now")
+        for name, then, now in (
+            ("value", report.value_then, report.value_now),
+            ("threshold", report.threshold_then, report.threshold_now),
+        ):
+            click.echo(f"  {name:10} {'none' if then is None else then} then, {'none' if now is None else now} now")
         click.echo(f"  verdict    {report.verdict_now.value if report.verdict_now else 'the rule says nothing now'}")
     emit(
         cells, ("cell", "stored mean", "pixels", "mean of pixels", "raster"), output_format, empty="It names no cells."
@@ -141,22 +155,27 @@ def evaluate(*, farm_ids: tuple[str, ...], start: date | None, end: date | None)
     last = end or container.clock.now().date()
     first = start or last - timedelta(days=3)
     check_range(first, last)
-    for farm_id in farm_ids:
-        container.farms.get(farm_id)
+    check_farms(container, farm_ids)
     farms = farm_ids or tuple(farm.farm_id for farm in container.farms.list())
+    known = {alert.alert_id for alert in container.alerts.list(farm_ids=farms, limit=_ALL)}
+    live = {alert.alert_id for alert in container.alerts.live()}
     counts: dict[str, int] = {}
     for evaluation in container.alerts.evaluate(farms, start=first, end=last):
         counts[evaluation.verdict.value] = counts.get(evaluation.verdict.value, 0) + 1
     told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
-    click.echo(
-        f"{len(farms)} farms, {first} to {last}: {told or 'nothing to evaluate'}. `farm-intel pump` tells people."
-    )
+    opened = sum(alert.alert_id not in known for alert in container.alerts.list(farm_ids=farms, limit=_ALL))
+    closed = len(live - {alert.alert_id for alert in container.alerts.live()})
+    click.echo(f"{len(farms)} farm{'s' * (len(farms) != 1)}, {first} to {last}: {told or 'nothing to evaluate'}.")
+    click.echo(f"{opened} alerts recorded, {closed} resolved. `farm-intel pump` sends what is to be told.")
 
 
 @alerts.command()
 @format_option
 def rules(*, output_format: str) -> None:
-    """List the rules with their source; your own come from FARM_INTEL_ALERT_RULE_FILES."""
+    """List the rules with their source; your own come from FARM_INTEL_ALERT_RULE_FILES.
+
+    JSON holds parameters, looks and escalation steps, too.
+    """
     rows = [
         {
             "rule": rule.slug,
@@ -201,13 +220,14 @@ def audit(*, output_format: str) -> None:
 
 def _find(container: Container, text: str) -> Alert:
     """Return the alert of an id or of the beginning of one."""
-    found = [alert for alert in container.alerts.list(limit=10_000) if alert.alert_id.startswith(text)]
+    found = [alert for alert in container.alerts.list(limit=_ALL) if alert.alert_id.startswith(text)]
     exact = [alert for alert in found if alert.alert_id == text]
     if len(exact or found) == 1:
         return (exact or found)[0]
-    raise UnknownNameError(
-        f"{len(found)} alerts begin with {text!r}", hint="`farm-intel alerts list --all` shows them."
-    )
+    if not found:
+        raise UnknownNameError(f"no alert's id begins with {text!r}", hint="`farm-intel alerts list --all` shows them.")
+    several = ", ".join(f"{alert.alert_id[:12]} ({alert.rule}, {alert.farm_id})" for alert in found[:5])
+    raise UnknownNameError(f"{len(found)} alerts' ids begin with {text!r}: {several}", hint="Give more of the id.")
 
 
 def _row(alert: Alert) -> dict[str, Any]:
@@ -223,8 +243,8 @@ def _row(alert: Alert) -> dict[str, Any]:
         "opened": alert.opened_day,
         "last_look": alert.last_day,
         "resolved": alert.resolved_day,
-        "value": value if isinstance(value, (int, float)) else None,
-        "threshold": threshold if isinstance(threshold, (int, float)) else None,
+        "value": _number(value),
+        "threshold": _number(threshold),
         "next": alert.next_at,
         "by": alert.by,
         "reason": alert.reason,
@@ -233,22 +253,30 @@ def _row(alert: Alert) -> dict[str, Any]:
     }
 
 
+def _number(value: object) -> float | None:
+    """Return a number, a whole one without its decimals."""
+    if not isinstance(value, (int, float)):
+        return None
+    return int(value) if float(value).is_integer() else value
+
+
 def _step(step: Any) -> str:
     return f"{step.after / timedelta(hours=1):g} h: {step.audience}"
 
 
-def _flat(values: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
-    lines: list[tuple[str, object]] = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            lines += _flat(value, f"{prefix}{key}.")
-        else:
-            lines.append((f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else value))
-    return lines
+def _coming(alert: Alert) -> str:
+    """Return what happens next, and when."""
+    at = f"{alert.next_at:%Y-%m-%d %H:%M} UTC"
+    if alert.state is AlertState.SNOOZED:
+        return f"{at}: the snooze is over"
+    if alert.next_step < len(alert.steps):
+        return f"{at}: {alert.steps[alert.next_step].audience} are told again"
+    return at
 
 
 def _tell(alert: Alert) -> None:
-    click.echo(f"{alert.rule} on farm {alert.farm_id}, opened {alert.opened_day}: {alert.state.value}")
+    until = f" until {alert.next_at:%Y-%m-%d %H:%M} UTC" if alert.state is AlertState.SNOOZED and alert.next_at else ""
+    click.echo(f"{alert.rule} on farm {alert.farm_id}, opened {alert.opened_day}: {alert.state.value}{until}")
 
 
 for command in (subscribe, unsubscribe, subscriptions, test_subscription):

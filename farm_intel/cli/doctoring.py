@@ -5,27 +5,17 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
 
 from farm_intel.bootstrap import Container, container_from_environment, ignored_inputs
+from farm_intel.cli.doctoring_telling import TELLING_CHECKS
+from farm_intel.cli.finding import Finding
 from farm_intel.domain.errors import FarmIntelError, NotConfiguredError
 from farm_intel.domain.geo import union_bbox
 from farm_intel.domain.scenes import SceneQuery
 
 MIN_FREE_BYTES = 1 << 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One check and what came of it."""
-
-    check: str
-    result: Literal["fine", "note", "wrong"]
-    detail: str
-    advice: str = ""
 
 
 def diagnose() -> list[Finding]:
@@ -36,7 +26,7 @@ def diagnose() -> list[Finding]:
     except NotConfiguredError as error:
         return [*findings, Finding(check="settings", result="wrong", detail=error.message, advice=error.hint)]
     findings.append(_settings(container))
-    checks = (_disk, _store, _farms, _indices, _provider_order, _catalogue, _extras)
+    checks = (_disk, _store, _farms, _indices, _provider_order, _catalogue, _extras, *TELLING_CHECKS)
     return [*findings, *(_guarded(check, container) for check in checks)]
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from farm_intel.bootstrap import container_from_environment
 from farm_intel.cli.output import DAY, check_range, emit, split_list
-from farm_intel.cli.plans import parse_form
+from farm_intel.cli.plans import check_farms, parse_form
 from farm_intel.cli.times import INSTANT, by_option
+from farm_intel.domain.activities import Activity, Schedule
 from farm_intel.domain.errors import BadRequestError
+
+if TYPE_CHECKING:
+    from farm_intel.activities.drafts import ActivityDraft
 
 
 @click.command()
@@ -37,7 +42,7 @@ def log(*, farm_id: str, type_slug: str, title: str, at: datetime | None, values
             title=title or kind.labels.text("en"),
             done_at=at or container.clock.now(),
             by=rest["by"],
-            quantities=parse_form(values),
+            quantities=parse_form(values, kind),
             note=rest["note"],
             photo=rest["photo"],
         )
@@ -62,7 +67,9 @@ def logbook(*, farm_ids: tuple[str, ...], start: date | None, end: date | None, 
     from farm_intel.activities.logbook import to_csv
 
     check_range(start, end)
-    book = container_from_environment().activities.logbook
+    container = container_from_environment()
+    check_farms(container, farm_ids)
+    book = container.activities.logbook
     entries = book.entries(
         farm_ids=farm_ids or None,
         start=datetime(start.year, start.month, start.day, tzinfo=UTC) if start else None,
@@ -92,6 +99,8 @@ def logbook(*, farm_ids: tuple[str, ...], start: date | None, end: date | None, 
         }
         for entry in entries
     ]
+    if output_format == "table":
+        rows = [row | {"done": "yes" if row["done"] else "no"} for row in rows]
     columns = ("done_at", "farm_id", "title", "done", "by", "quantities", "reason", "note")
     emit(rows, columns, output_format, empty="The logbook is empty.")
 
@@ -103,7 +112,10 @@ def logbook(*, farm_ids: tuple[str, ...], start: date | None, end: date | None, 
 @click.option("--dry-run", is_flag=True, help="Read and judge the file, change nothing.")
 @by_option
 def import_calendar(file: Path, *, farm_id: str, type_slug: str, dry_run: bool, by: str) -> None:
-    """Plan the events of an iCalendar file; those that cannot be planned are named with the reason."""
+    """Plan the events of an iCalendar file; those that cannot be planned are named with the reason, and it exits 1.
+
+    Events that are planned already are left alone, so a file may be imported again.
+    """
     from farm_intel.activities.calendars import from_ical
 
     container = container_from_environment()
@@ -115,20 +127,40 @@ def import_calendar(file: Path, *, farm_id: str, type_slug: str, dry_run: bool, 
         types=container.activity_types,
         default_type=type_slug,
     )
+    known = {_same(plan) for plan in container.activities.activities([farm_id])}
+    new = [draft for draft in drafts if _same(draft) not in known]
     planned = 0
     reasons = [f"{event.title or event.uid}: {event.reason}" for event in rejected]
-    for draft in drafts:
+    for draft in new:
         try:
-            if not dry_run:
+            if dry_run:
+                _want_a_date(draft, container.clock.now())
+            else:
                 container.activities.plans.create(draft, by=by)
             planned += 1
         except BadRequestError as error:
             reasons.append(f"{draft.title}: {error}")
     for reason in reasons:
         click.echo(f"rejected: {reason}", err=True)
-    click.echo(f"{planned} activities {'could be ' if dry_run else ''}planned, {len(reasons)} events rejected.")
+    click.echo(
+        f"{planned} {'could be ' if dry_run else ''}planned, {len(drafts) - len(new)} planned already, "
+        f"{len(reasons)} rejected."
+    )
     if reasons:
         raise click.exceptions.Exit(1)
+
+
+def _same(plan: Activity | ActivityDraft) -> tuple[str, str, Schedule]:
+    """Return what makes two plans of a farm the same, so that a file can be imported again."""
+    return plan.type, plan.title, plan.schedule
+
+
+def _want_a_date(draft: ActivityDraft, now: datetime) -> None:
+    """Refuse in a trial what would be refused when it is planned."""
+    from farm_intel.activities.recurrence import next_due
+
+    if next_due(draft.schedule, now) is None:
+        raise BadRequestError(f"{draft.schedule.text} has no date to come")
 
 
 @click.command("export")
@@ -139,6 +171,7 @@ def export_calendar(*, farm_ids: tuple[str, ...], target: Path) -> None:
     from farm_intel.activities.calendars import to_ical
 
     container = container_from_environment()
+    check_farms(container, farm_ids)
     plans = container.activities.activities(farm_ids or None)
     target.write_bytes(to_ical(plans, now=container.clock.now()))
     click.echo(f"{len(plans)} activities written to {target}")

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import click
@@ -102,6 +102,17 @@ def _cell_text(value: Any, *, float_format: str = ".4f") -> str:
     return str(value)
 
 
+def _shown(value: Any) -> str:
+    """Return a value for the eye: moments to the minute in UTC, mappings as `name=value`, the rest as text."""
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC) if value.tzinfo else value:%Y-%m-%d %H:%M}{'Z' if value.tzinfo else ''}"
+    if isinstance(value, dict) and not any(isinstance(part, (dict, list)) for part in value.values()):
+        return ", ".join(
+            f"{name}={part:g}" if isinstance(part, float) else f"{name}={part}" for name, part in value.items()
+        )
+    return _cell_text(value)
+
+
 def _emit_table(rows: Sequence[Row], columns: Sequence[str], empty: str) -> None:
     if not rows:
         click.echo(empty)
@@ -114,7 +125,7 @@ def _emit_table(rows: Sequence[Row], columns: Sequence[str], empty: str) -> None
         numeric = all(isinstance(row.get(column), (int, float, type(None))) for row in rows)
         table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_cell_text(row.get(column)) for column in columns))
+        table.add_row(*(_shown(row.get(column)) for column in columns))
     width = None if sys.stdout.isatty() else 200
     Console(width=width, highlight=False).print(table)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import click
@@ -13,9 +13,35 @@ from farm_intel.bootstrap import Container
 from farm_intel.domain.activities import Activity, FormValue, Occurrence, OccurrenceState
 from farm_intel.domain.errors import BadRequestError, UnknownNameError
 
+if TYPE_CHECKING:
+    from farm_intel.activities.types import ActivityType, FormField
+
 PLAN_COLUMNS = ("activity", "farm_id", "type", "title", "schedule", "next", "assignee", "state")
 OCCURRENCE_COLUMNS = ("activity", "due", "farm_id", "title", "local", "state", "reason", "assignee", "attempt")
 OPEN = (OccurrenceState.DUE, OccurrenceState.RUNNING, OccurrenceState.WAITING)
+_NAMED = 5
+"""Candidates a message names at most."""
+
+
+def check_farms(container: Container, farm_ids: Sequence[str]) -> None:
+    """Refuse farms that do not exist, which would otherwise look like an empty answer.
+
+    Raises:
+        UnknownNameError: names the first one.
+
+    """
+    for farm_id in farm_ids:
+        container.farms.get(farm_id)
+
+
+def next_date(plan: Activity) -> datetime | None:
+    """Return when a plan falls due next, UTC; None where it is removed or nothing is left."""
+    from farm_intel.activities.recurrence import next_due
+
+    if not plan.active or plan.event_key:
+        return None
+    following = next_due(plan.schedule, plan.high_water)
+    return following.due_at if following else None
 
 
 def find_plan(container: Container, text: str) -> Activity:
@@ -29,17 +55,21 @@ def find_plan(container: Container, text: str) -> Activity:
     exact = [one for one in found if one.activity_id == text]
     if len(exact or found) == 1:
         return (exact or found)[0]
-    several = ", ".join(one.activity_id[:12] for one in found[:5])
+    if not found:
+        raise UnknownNameError(
+            f"no activity's id begins with {text!r}", hint="`farm-intel activities list` shows them."
+        )
+    several = ", ".join(f"{one.activity_id[:12]} ({one.title}, {one.farm_id})" for one in found[:_NAMED])
     raise UnknownNameError(
-        f"{len(found)} activities begin with {text!r}" + (f": {several}" if found else ""),
-        hint="`farm-intel activities list` shows them.",
+        f"{len(found)} activities' ids begin with {text!r}: {several}{' …' * (len(found) > _NAMED)}",
+        hint="Give more of the id.",
     )
 
 
 def find_occurrence(
-    container: Container, text: str, due_at: datetime | None, states: Sequence[OccurrenceState] = OPEN
+    container: Container, text: str, due: date | None, states: Sequence[OccurrenceState] = OPEN
 ) -> Occurrence:
-    """Return the occurrence of a plan at a due time; without one the only one that is in these states.
+    """Return the occurrence of a plan at a moment or on a local day; without one the only one in these states.
 
     Raises:
         UnknownNameError: there is no such plan or occurrence.
@@ -47,21 +77,27 @@ def find_occurrence(
 
     """
     plan = find_plan(container, text)
-    if due_at is not None:
-        return container.activities.occurrence(plan.activity_id, due_at)
-    found = container.activities.occurrences(activity_id=plan.activity_id, states=states)
+    if isinstance(due, datetime):
+        return container.activities.occurrence(plan.activity_id, due)
+    found = container.activities.occurrences(
+        activity_id=plan.activity_id, states=None if due else states, start=due, end=due
+    )
     if len(found) == 1:
         return found[0]
-    dates = ", ".join(f"{row.due_at:%Y-%m-%dT%H:%MZ} ({row.state.value})" for row in found[-5:])
-    raise BadRequestError(
-        f"{plan.title!r} on farm {plan.farm_id} has {len(found)} occurrences to choose from"
-        + (f": {dates}" if dates else ""),
-        hint="Give --due; `farm-intel activities occurrences` shows them.",
-    )
+    what = f"{plan.title!r} on farm {plan.farm_id}"
+    if not found:
+        wanted = f"on {due}" if due else f"that is {' or '.join(states)}"
+        raise BadRequestError(
+            f"{what} has no occurrence {wanted}",
+            hint=f"`farm-intel activities show {plan.activity_id[:12]}` lists those there are; work that nobody "
+            "planned goes into the logbook: `farm-intel activities log`.",
+        )
+    dates = ", ".join(f"{row.due_at:%Y-%m-%dT%H:%MZ} ({row.state.value})" for row in found[-_NAMED:])
+    raise BadRequestError(f"{what} has {len(found)} to choose from: {dates}", hint="Say which by --due.")
 
 
-def parse_form(pairs: Sequence[str]) -> dict[str, FormValue]:
-    """Return `field=value` pairs as values: numbers, true and false, text.
+def parse_form(pairs: Sequence[str], kind: ActivityType) -> dict[str, FormValue]:
+    """Return `field=value` pairs as values of the fields of a type; unknown fields are left for the form to refuse.
 
     Raises:
         BadRequestError: one is no pair.
@@ -72,14 +108,15 @@ def parse_form(pairs: Sequence[str]) -> dict[str, FormValue]:
         name, equals, text = pair.partition("=")
         if not equals or not name.strip():
             raise BadRequestError(f"{pair!r} is no value", hint="Write it as field=value, e.g. amount_mm=20.")
-        values[name.strip()] = _value(text.strip())
+        field = kind.fields.get(name.strip())
+        values[name.strip()] = text.strip() if field is None else _value(text.strip(), field)
     return values
 
 
 def plan_row(plan: Activity, upcoming: datetime | None) -> dict[str, Any]:
     """Return a plan for printing; `upcoming` is when it falls due next."""
     zone = ZoneInfo(plan.schedule.time_zone)
-    state = "removed" if not plan.active else "paused" if plan.paused else "active"
+    state = "removed" if not plan.active else "over" if upcoming is None else "paused" if plan.paused else "active"
     return {
         "activity": plan.activity_id[:12],
         "activity_id": plan.activity_id,
@@ -144,12 +181,19 @@ def _answer(row: Occurrence) -> Mapping[str, Any] | None:
     }
 
 
-def _value(text: str) -> FormValue:
-    if text.lower() in {"true", "yes"}:
-        return True
-    if text.lower() in {"false", "no"}:
-        return False
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _value(text: str, field: FormField) -> FormValue:
+    """Read a text as the field takes it; what it cannot be stays text, and the form says what is wanted.
+
+    By the field's kind and not by looks: `batch=20451` and `product=no` are texts.
+    """
+    if field.kind == "boolean":
+        return _BOOLEANS.get(text.lower(), text)
+    if field.kind == "number":
+        try:
+            return float(text)
+        except ValueError:
+            return text
+    return text
+
+
+_BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}

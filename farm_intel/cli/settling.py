@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, timedelta
 
 import click
 
 from farm_intel.bootstrap import container_from_environment
 from farm_intel.cli.output import emit, format_option
 from farm_intel.cli.plans import OCCURRENCE_COLUMNS, find_occurrence, occurrence_row, parse_form, tell
-from farm_intel.cli.times import INSTANT, SPAN, by_option
+from farm_intel.cli.times import DUE, SPAN, by_option
 from farm_intel.domain.activities import Answer, OccurrenceState
 
 _DEAD = (OccurrenceState.FAILED,)
-due_option = click.option("--due", type=INSTANT, help="Which date (UTC); default: the only one that is open.")
+due_option = click.option(
+    "--due", type=DUE, help="Which date, on the farm's calendar or UTC; default: the only one that is open."
+)
 
 
 @click.command()
@@ -22,14 +24,15 @@ due_option = click.option("--due", type=INSTANT, help="Which date (UTC); default
 @click.option(
     "--set", "values", multiple=True, metavar="FIELD=VALUE", help="What was really used; default: as planned."
 )
-@click.option("--note", default="")
+@click.option("--note", default="", help="Goes into the record.")
 @click.option("--photo", default="", help="Reference to a photo.")
 @by_option
-def done(activity: str, *, due: datetime | None, values: tuple[str, ...], note: str, photo: str, by: str) -> None:
+def done(activity: str, *, due: date | None, values: tuple[str, ...], note: str, photo: str, by: str) -> None:
     """Say that work was done."""
     container = container_from_environment()
     row = find_occurrence(container, activity, due)
-    answer = Answer(done=True, by=by, at=container.clock.now(), quantities=parse_form(values), note=note, photo=photo)
+    used = parse_form(values, container.activity_types.get(row.type))
+    answer = Answer(done=True, by=by, at=container.clock.now(), quantities=used, note=note, photo=photo)
     tell(container.activities.answer(row.activity_id, row.due_at, answer))
 
 
@@ -37,9 +40,9 @@ def done(activity: str, *, due: datetime | None, values: tuple[str, ...], note: 
 @click.argument("activity")
 @due_option
 @click.option("--reason", required=True, help="Why not.")
-@click.option("--note", default="")
+@click.option("--note", default="", help="Goes into the record.")
 @by_option
-def answer_not_done(activity: str, *, due: datetime | None, reason: str, note: str, by: str) -> None:
+def answer_not_done(activity: str, *, due: date | None, reason: str, note: str, by: str) -> None:
     """Say that work was not done, and why."""
     container = container_from_environment()
     row = find_occurrence(container, activity, due)
@@ -51,9 +54,9 @@ def answer_not_done(activity: str, *, due: datetime | None, reason: str, note: s
 @click.argument("activity")
 @click.option("--for", "span", type=SPAN, required=True, help="How long.")
 @due_option
-@click.option("--note", default="")
+@click.option("--note", default="", help="Goes into the record.")
 @by_option
-def snooze(activity: str, *, span: timedelta, due: datetime | None, note: str, by: str) -> None:
+def snooze(activity: str, *, span: timedelta, due: date | None, note: str, by: str) -> None:
     """Be reminded again later."""
     container = container_from_environment()
     row = find_occurrence(container, activity, due)
@@ -66,7 +69,7 @@ def snooze(activity: str, *, span: timedelta, due: datetime | None, note: str, b
 @click.option("--to", "person", required=True, help="Who is to do it.")
 @due_option
 @by_option
-def assign(activity: str, *, person: str, due: datetime | None, by: str) -> None:
+def assign(activity: str, *, person: str, due: date | None, by: str) -> None:
     """Give one occurrence to somebody."""
     container = container_from_environment()
     row = find_occurrence(container, activity, due)
@@ -86,7 +89,7 @@ def dead(*, output_format: str) -> None:
 @click.argument("activity")
 @due_option
 @by_option
-def replay(activity: str, *, due: datetime | None, by: str) -> None:
+def replay(activity: str, *, due: date | None, by: str) -> None:
     """Try a dead letter again, with all its attempts."""
     container = container_from_environment()
     row = find_occurrence(container, activity, due, _DEAD)
@@ -98,7 +101,7 @@ def replay(activity: str, *, due: datetime | None, by: str) -> None:
 @click.option("--note", required=True, help="Why.")
 @due_option
 @by_option
-def drop(activity: str, *, note: str, due: datetime | None, by: str) -> None:
+def drop(activity: str, *, note: str, due: date | None, by: str) -> None:
     """Give a dead letter up for good."""
     container = container_from_environment()
     row = find_occurrence(container, activity, due, _DEAD)
