@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from farm_intel.notifying.texts import TemplateRenderer
     from farm_intel.notifying.trying import TryingOut
     from farm_intel.resilience.breaker import CircuitBreaker
+    from farm_intel.speech.engines import Engine
     from farm_intel.speech.speaker import Speaker
     from farm_intel.storage.outbox import SqlOutbox
     from farm_intel.storage.speech import SpeechStore
@@ -106,15 +107,22 @@ class Reaching:
         return SpeechStore(settings.resolved_audio_root, self._container.database, self._container.clock)
 
     @cached_property
+    def engines(self) -> Sequence[Engine]:
+        """The speech engines of the settings, best first, installed or not."""
+        from farm_intel.speech.speaker import default_engines
+
+        return default_engines(self._container.settings.speech_engines)
+
+    @cached_property
     def speaker(self) -> Speaker:
         """The voice."""
         from farm_intel.speech.normalising import spoken_names
-        from farm_intel.speech.speaker import SPEECH_RULE, Speaker, default_engines
+        from farm_intel.speech.speaker import SPEECH_RULE, Speaker
 
         return Speaker(
             store=self.speech_store,
             breaker=self._container.guarding.breaker(SPEECH_RULE),
-            engines=default_engines(self._container.settings.speech_engines),
+            engines=self.engines,
             names=spoken_names((index.name, index.long_name) for index in self._container.registry.list()),
             machine=socket.gethostname(),
         )

@@ -105,9 +105,8 @@ def _outbox(container: Container) -> Finding:
 
 def _speech(container: Container) -> Finding:
     from farm_intel.notifying.texts.words import languages
-    from farm_intel.speech.speaker import default_engines
 
-    engines = default_engines(container.settings.speech_engines)
+    engines = container.reaching.engines
     there = [engine for engine in engines if engine.installed()]
     absent = [engine.name for engine in engines if engine not in there]
     mute = [code for code in languages() if not any(engine.speaks(code) for engine in there)]
