@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,3 +47,23 @@ def installed(cli: Cli, world: WorldFiles, monkeypatch: pytest.MonkeyPatch) -> C
     code, _, err = cli("farms", "import", str(world.farms))
     assert code == 0, err
     return cli
+
+
+@pytest.fixture
+def farmed(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The same, with two farms in Nairobi and one in Lagos and nothing seen of them; alerts sound as a tone, quickly."""
+    monkeypatch.setenv("FARM_INTEL_SPEECH_ENGINES", "")
+    monkeypatch.setenv("FARM_INTEL_HISTORY_START", "2026-01-04")
+    zones = {"F1": "Africa/Nairobi", "F2": "Africa/Nairobi", "F3": "Africa/Lagos"}
+    features = [_square(farm_id, zone, 36.0 + place / 10) for place, (farm_id, zone) in enumerate(zones.items())]
+    file = tmp_path / "farms.geojson"
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    code, _, err = cli("farms", "import", str(file))
+    assert code == 0, err
+    return cli
+
+
+def _square(farm_id: str, zone: str, east: float) -> dict[str, object]:
+    ring = [[east, 0.0], [east + 0.002, 0.0], [east + 0.002, 0.002], [east, 0.002], [east, 0.0]]
+    properties = {"farm_id": farm_id, "name": f"Farm {farm_id}", "crop": "maize", "time_zone": zone}
+    return {"type": "Feature", "properties": properties, "geometry": {"type": "Polygon", "coordinates": [ring]}}
