@@ -40,7 +40,7 @@ class DeliveryLimits:
     longest_send_s: float = 60.0
     """Longer than any channel's own time limit: a claim lapses after this and the deadline of the run."""
     audio_wait_s: float = 10.0
-    """How long all messages of a run together wait for their audio; after that they go without."""
+    """How long a run may be held up by messages that wait for their audio; after that they go without."""
     largest_audio_bytes: int = 4_000_000
     """Larger audio is not attached; mail servers refuse it."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotInTimeError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -38,13 +39,15 @@ class Sending:
         Args:
             channels: by name.
             voice: renders audio.
-            audio_wait_s: seconds that all messages together may wait for audio.
+            audio_wait_s: seconds for which the run may be held up by waiting for audio.
             largest_bytes: larger audio is left out.
 
         """
         self._channels = channels
         self._voice = voice
         self._left_s = audio_wait_s
+        self._waiters = 0
+        self._since_s = 0.0
         self._largest_bytes = largest_bytes
         self._lock = threading.Lock()
         self._speaker = ThreadPoolExecutor(1, thread_name_prefix="speak")
@@ -84,11 +87,11 @@ class Sending:
 
     def _audio(self, message: Message) -> tuple[Audio | None, bytes | None]:
         """Return a message's audio, or nothing: the text is never held up, whatever the voice does."""
-        began_s = time.monotonic()
         try:
             if self._voice is None:
                 return None, None
-            audio = self._rendering(message).result(timeout=max(0.0, self._left_s))
+            with self._waiting() as left_s:
+                audio = self._rendering(message).result(timeout=left_s)
             if audio.size_bytes > self._largest_bytes:
                 return None, None
             return audio, self._voice.read(audio)
@@ -96,10 +99,23 @@ class Sending:
             _LOG.info("message %s goes without audio, which is not there yet", message.message_id)
         except (FarmIntelError, OSError) as error:
             _LOG.warning("message %s goes without audio: %s", message.message_id, type(error).__name__)
+        return None, None
+
+    @contextmanager
+    def _waiting(self) -> Iterator[float]:
+        """Yield for how many seconds a message may wait; time in which several wait holds the run up only once."""
+        with self._lock:
+            if not self._waiters:
+                self._since_s = time.monotonic()
+            self._waiters += 1
+            left_s = self._left_s - (time.monotonic() - self._since_s)
+        try:
+            yield max(0.0, left_s)
         finally:
             with self._lock:
-                self._left_s -= time.monotonic() - began_s
-        return None, None
+                self._waiters -= 1
+                if not self._waiters:
+                    self._left_s -= time.monotonic() - self._since_s
 
     def _rendering(self, message: Message) -> Future[Audio]:
         if self._voice is None:

@@ -304,6 +304,19 @@ def test_text_is_never_held_back_by_audio(sqlite_engine: Engine, fault: str) -> 
     assert channel.audio == [None]
 
 
+def test_messages_that_wait_for_the_voice_at_once_hold_the_run_up_only_once(sqlite_engine: Engine) -> None:
+    """12 sentences of 0.1 s take 1.2 s; counted once per waiting message they would take over 4 s."""
+    channel = FakeChannel(attaches_audio=True)
+    voice = FakeVoice(lambda: threading.Event().wait(0.1) and None)
+    limits = DeliveryLimits(workers=4, per_host=4, audio_wait_s=2.2)
+    world = World(sqlite_engine, channel, voice=voice, limits=limits)
+    for number in range(12):
+        world.enqueue(new_message(f"alert:{number}|opened|kwame", speak=True))
+
+    assert world.run().sent == 12
+    assert channel.audio == [b"RIFF"] * 12
+
+
 def test_a_spoken_stream_message_gets_its_audio(sqlite_engine: Engine) -> None:
     world = World(sqlite_engine, voice=FakeVoice())
     world.enqueue(new_message(channel="stream", speak=True))
