@@ -6,7 +6,7 @@ PY := .venv/bin/python
 STAMP := .venv/.farm-intel-synced
 BENCH_STAMP := .venv/.farm-intel-synced-bench
 
-.PHONY: help setup demo up check test bench bench-activities faults chaos docs clean
+.PHONY: help setup demo up check test bench bench-activities faults trial chaos docs clean
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
@@ -55,6 +55,9 @@ chaos: $(STAMP) ## kill activities and delivery everywhere, and print what was l
 
 bench-activities: $(STAMP) ## measure how fast due occurrences are generated, finished and delivered
 	$(PY) -m benchmarks.activities
+
+trial: $(STAMP) ## a simulated drought: alert, voice, mail, webhook, WebSocket, escalation, rain
+	$(PY) -m tools.trial
 
 docs: $(STAMP) ## write the generated pages under docs/
 	$(PY) tools/make_docs.py
