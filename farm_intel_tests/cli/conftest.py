@@ -51,8 +51,8 @@ def installed(cli: Cli, world: WorldFiles, monkeypatch: pytest.MonkeyPatch) -> C
 
 @pytest.fixture
 def farmed(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """The same, with two farms in Nairobi and one in Lagos and nothing seen of them; alerts sound as a tone, quickly."""
-    monkeypatch.setenv("FARM_INTEL_SPEECH_ENGINES", "")
+    """The same, with two farms in Nairobi and one in Lagos and nothing seen of them; the only voice is the tone."""
+    monkeypatch.setenv("FARM_INTEL_SPEECH_ENGINES", ",")
     monkeypatch.setenv("FARM_INTEL_HISTORY_START", "2026-01-04")
     zones = {"F1": "Africa/Nairobi", "F2": "Africa/Nairobi", "F3": "Africa/Lagos"}
     features = [_square(farm_id, zone, 36.0 + place / 10) for place, (farm_id, zone) in enumerate(zones.items())]
