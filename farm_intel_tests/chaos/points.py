@@ -88,7 +88,7 @@ def can_trace() -> bool:
 def run_points(
     folder: Path, *, mutant: str = "", lanes: Sequence[str] = LANES, errors: Sequence[str] = ERRORS, at_once: int = 2
 ) -> PointsVerdict:
-    """Strike at each point of each lane, `at_once` lanes at a time."""
+    """Strike at each point of each lane, `at_once` lanes at a time; of a mutant's only until a violation is found."""
     verdict = PointsVerdict()
     with ThreadPoolExecutor(at_once) as pool:
         for found in pool.map(lambda lane: _run_lane(folder / lane, lane, mutant, errors), lanes):
@@ -101,11 +101,12 @@ def _run_lane(folder: Path, lane: str, mutant: str, errors: Sequence[str]) -> Po
     folder.mkdir()
     with Zygote(folder / "log") as zygote:
         trial = _Lane(folder, lane, mutant, zygote)
-        calls = list(trial.calls())
-        points = [Point(lane, call, when) for call, most in calls for when in range(1, most + 1)]
+        points = [Point(lane, call, when) for call, most in trial.calls() for when in range(1, most + 1)]
         for point in points + [replace(point, error=error) for error in errors for point in points]:
             verdict.points[lane, point.call, point.error or "SIGKILL"] += 1
             verdict.violations += [f"{point}: {what}" for what in trial.strike(point, verdict)]
+            if mutant and verdict.violations:
+                break
     return verdict
 
 

@@ -27,13 +27,12 @@ def test_every_crash_point_of_an_occurrence_and_a_delivery_is_recovered_from(tmp
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
-def test_an_error_at_any_call_is_typed_and_healed(tmp_path: Path, error: str) -> None:
-    found = run_points(tmp_path, lanes=("delivery", "voice"), errors=(error,))
+def test_an_error_at_any_call_is_typed_and_healed(tmp_path: Path) -> None:
+    found = run_points(tmp_path, lanes=("voice",))
 
     assert found.violations == []
-    assert found.count(error) > 20
-    assert found.typed > 10
+    assert found.count("EIO") == found.count("ENOSPC") > 20
+    assert found.typed > 30
 
 
 @pytest.mark.timeout(300)
@@ -48,4 +47,4 @@ def test_an_error_at_any_call_is_typed_and_healed(tmp_path: Path, error: str) ->
 def test_without_its_protection_some_point_shows_it(tmp_path: Path, mutant: str, lane: str, what: str) -> None:
     found = run_points(tmp_path, mutant=mutant, lanes=(lane,), errors=())
 
-    assert [violation for violation in found.violations if what in violation]
+    assert what in "; ".join(found.violations)

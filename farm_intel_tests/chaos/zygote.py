@@ -10,6 +10,7 @@ UNTYPED. A phase that is held waits for SIGUSR1, so that a tracer may be attache
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import logging
 import os
@@ -204,6 +205,8 @@ def main() -> None:
     """Obey until standard input ends, and end all children then."""
     for url in ("sqlite://", "postgresql://"):
         open_database(url).dispose()  # connects nowhere, but has the dialects imported before the first fork
+    gc.collect()
+    gc.freeze()  # else a child's first collection copies every page it shares with us
     children: set[int] = set()
     for line in sys.stdin:
         order = json.loads(line)
