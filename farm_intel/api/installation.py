@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from fastapi import FastAPI
 
 from farm_intel.api.app import create_app
-from farm_intel.api.ports import ApiAccess, ApiServices
+from farm_intel.api.ports import ApiAccess, ApiServices, Beat, HeartbeatsPort
 from farm_intel.bootstrap import Container, container_from_environment
 
 MISSED_BEATS = 5
 """A part of the pump is silent after this many of its intervals, two minutes at least."""
+
+
+WATCHED = frozenset({"pump", "alerts"})
+"""The parts that beat in every pass; cleaning up does so a few times a day and would look silent in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """The heartbeats that have to come in every pass."""
+
+    all: HeartbeatsPort
+
+    def heartbeats(self) -> Sequence[Beat]:
+        """Return the latest of each."""
+        return [beat for beat in self.all.heartbeats() if beat.name in WATCHED]
 
 
 def app() -> FastAPI:
@@ -38,7 +55,7 @@ def app_of(container: Container) -> FastAPI:
             activities=container.activities,
             outbox=reaching.outbox,
             audio=reaching.speech_store,
-            heartbeats=container.activities,
+            heartbeats=_Watched(container.activities),
             access=ApiAccess(
                 tokens=settings.api_tokens,
                 may_see=may_see,

@@ -16,7 +16,9 @@ from typing import Any
 import click
 import pytest
 
+from farm_intel.bootstrap import container_from_environment
 from farm_intel.cli.app import app
+from farm_intel.storage.database import transaction
 from farm_intel_tests.cli.test_activities import rows, waiting
 from farm_intel_tests.delivery.mail_servers import Inbox, mail_server
 
@@ -152,13 +154,31 @@ def test_tokens_add_up_and_only_their_hashes_are_kept(farmed: Cli, monkeypatch: 
 
 
 def test_a_ticket_lets_in_once(farmed: Cli) -> None:
-    from farm_intel.bootstrap import container_from_environment
-
     code, out, _ = farmed("api", "ticket", "anna")
     streams = container_from_environment().reaching.streams
 
     assert code == 0
     assert [streams.redeem(out.strip()), streams.redeem(out.strip())] == ["anna", None]
+
+
+def test_health_is_well_hours_after_the_last_cleaning_up_and_not_without_a_pump(farmed: Cli) -> None:
+    from fastapi.testclient import TestClient
+
+    from farm_intel.api.installation import app_of
+
+    def health() -> tuple[int, set[str]]:
+        with TestClient(app_of(container_from_environment())) as client:
+            answer = client.get("/v1/health")
+            return answer.status_code, {part["name"] for part in answer.json()["parts"] if part["silent"]}
+
+    assert health() == (503, set())
+    assert farmed("pump")[0] == 0
+    with transaction(container_from_environment().database) as connection:
+        connection.exec_driver_sql("UPDATE heartbeats SET at = '2026-01-01 00:00:00.000000' WHERE name = 'retention'")
+    assert health() == (200, set())
+    with transaction(container_from_environment().database) as connection:
+        connection.exec_driver_sql("UPDATE heartbeats SET at = '2026-01-01 00:00:00.000000' WHERE name = 'pump'")
+    assert health() == (503, {"pump"})
 
 
 def findings(cli: Cli) -> dict[str, dict[str, Any]]:
