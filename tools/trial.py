@@ -78,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began_s = time.monotonic()
     # what the parts log of expected trouble (a cut connection) would bury the story
     logging.disable(logging.WARNING)
+    print(f"a season of {DROUGHT.days} days, one after the other: about a minute …", file=sys.stderr, flush=True)
     with _home(asked.keep) as home:
         record = run_trial(home, picture=asked.picture)
     print(record.story(), record.verdicts(), sep="\n\n")

@@ -7,6 +7,7 @@ import hmac
 import json
 import re
 import socket
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -48,6 +49,7 @@ class LiveClient:
     events: list[dict[str, Any]] = field(default_factory=list)
     """As they came, `seq` with each."""
     _connection: ClientConnection | None = None
+    _open: ExitStack = field(default_factory=ExitStack)
 
     @property
     def last_seq(self) -> int:
@@ -64,7 +66,8 @@ class LiveClient:
         answer = httpx.post(f"{self.base}/v1/stream/tickets", headers=self.header, timeout=WAIT_S)
         ticket = answer.raise_for_status().json()["ticket"]
         address = self.base.replace("http://", "ws://")
-        self._connection = connect(f"{address}/v1/stream?ticket={ticket}&last_seq={self.last_seq}", proxy=None)
+        url = f"{address}/v1/stream?ticket={ticket}&last_seq={self.last_seq}"
+        self._connection = self._open.enter_context(connect(url, proxy=None))
 
     def read_to(self, seq: int) -> list[dict[str, Any]]:
         """Return the events up to a number that have not been read yet, in the order they came.
@@ -86,13 +89,12 @@ class LiveClient:
         """Lose the connection without a word, as in a tunnel."""
         if self._connection is not None:
             self._connection.socket.shutdown(socket.SHUT_RDWR)
-            self._connection = None
+        self.close()
 
     def close(self) -> None:
         """Leave."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._connection = None
+        self._open.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
