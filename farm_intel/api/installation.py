@@ -13,7 +13,9 @@ from farm_intel.api.ports import ApiAccess, ApiServices, Beat, HeartbeatsPort
 from farm_intel.bootstrap import Container, container_from_environment
 
 MISSED_BEATS = 5
-"""A part of the pump is silent after this many of its intervals, two minutes at least."""
+"""A part of the pump is silent after this many of its intervals, or after the least silence where that is longer."""
+LEAST_SILENCE_S = 1200.0
+"""Twice the ten minutes after which Dagster's pump beats where nothing is due."""
 
 
 WATCHED = frozenset({"pump", "alerts"})
@@ -63,6 +65,6 @@ def app_of(container: Container) -> FastAPI:
                 origins=frozenset(settings.api_origins),
             ),
             clock=container.clock,
-            silent_after=timedelta(seconds=max(MISSED_BEATS * settings.pump_interval_s, 120)),
+            silent_after=timedelta(seconds=max(MISSED_BEATS * settings.pump_interval_s, LEAST_SILENCE_S)),
         )
     )

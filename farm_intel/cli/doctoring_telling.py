@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MISSED_BEATS = 5
-_SHORTEST_SILENCE = timedelta(minutes=2)
+_SHORTEST_SILENCE = timedelta(minutes=20)
+"""As `/v1/health`: Dagster's pump beats every ten minutes where nothing is due."""
 _HEART = "pump"
 _SHA256_CHARACTERS = 64
 
