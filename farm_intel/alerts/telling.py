@@ -15,7 +15,7 @@ from datetime import datetime
 
 from farm_intel.alerts.lifecycle import SYSTEM, moved
 from farm_intel.alerts.ports import AlertWork, Farms
-from farm_intel.domain.alerts import Alert, AlertEvent, AlertState
+from farm_intel.domain.alerts import Alert, AlertEvent, AlertState, Evaluation
 from farm_intel.domain.errors import UnknownNameError
 from farm_intel.domain.messages import NewMessage, Notice, Renderer
 from farm_intel.domain.routing import route
@@ -95,7 +95,7 @@ class Teller:
                 "farm_name": self._farm_name(alert.farm_id),
                 "rule": alert.rule,
                 "index": _text(evidence.get("index")) or _text(_rule_row(evidence).get("index")),
-                "value": _number(evidence.get("value")) if latest is None or latest.value is None else latest.value,
+                "value": _told_value(evidence, latest, is_over=occasion.name == "resolved"),
                 "threshold": _number(evidence.get("threshold")) if latest is None else latest.threshold,
                 "unit": _text(evidence.get("unit")),
                 "day": alert.last_day.isoformat(),
@@ -179,6 +179,13 @@ def _recipient(message: NewMessage) -> str:
 def _rule_row(evidence: Mapping[str, object]) -> Mapping[str, object]:
     row = evidence.get("rule")
     return row if isinstance(row, Mapping) else {}
+
+
+def _told_value(evidence: Mapping[str, object], latest: Evaluation | None, *, is_over: bool) -> float | None:
+    """Return the latest value; while the alert lasts, a look without one leaves that of the opening to be told."""
+    if latest is None or (latest.value is None and not is_over):
+        return _number(evidence.get("value"))
+    return latest.value
 
 
 def _text(value: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -156,6 +157,15 @@ def test_a_clear_look_resolves_and_tells_those_who_were_told(world: World) -> No
     assert alert.next_at is None
     assert alert.reason.startswith("clear look: ")
     assert world.said() == [("ama", "opened"), ("ama", "resolved")]
+
+
+def test_the_end_is_not_told_with_the_value_of_the_beginning(world: World) -> None:
+    world.absorb(looks(world.today - timedelta(days=1), "h"))
+
+    world.absorb([replace(look, value=None) for look in looks(world.today, "c")])
+
+    opened, resolved = (json.loads(message.long) for message in world.messages())
+    assert (opened["value"], resolved["key"], resolved["value"]) == (0.1, "alert_resolved", None)
 
 
 def check_unknown_resolves_nothing(world: World) -> None:
