@@ -42,6 +42,8 @@ class Record:
     """Of the farms: what the story is told in."""
     lines: list[Line] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    read: list[str] = field(default_factory=list)
+    """Texts of at most 160 characters as anna got them."""
     said: str = ""
     """What the voice was to say, in words."""
     heard: str = ""
@@ -78,7 +80,7 @@ class Record:
             local = line.at.astimezone(self.time_zone)
             rows.append((f"{local:%d %b}", f"{local:%H:%M}", line.what, line.told))
         spoken = f"\n\nsaid:  {self.said}\nheard: {self.heard}" if self.said else ""
-        return _table(rows) + spoken
+        return "\n".join([_table(rows), *(["", *self.read] if self.read else [])]) + spoken
 
     def verdicts(self) -> str:
         """Return what was checked as a table."""

@@ -96,8 +96,10 @@ class Story:
         self._spoken(news, alert)
 
     def _written(self, news: News) -> None:
-        short = [event["payload"]["short"] for event in news.events if event["kind"] != "audio"]
-        self._record.check("texts fit into an SMS", short and all(len(text) <= 160 for text in short), short[0])
+        short = _shorts(news)
+        self._record.read += short
+        longest = max((len(text) for text in short), default=0)
+        self._record.check("texts fit into an SMS", 0 < longest <= 160, f"{longest} characters at most")
         letters = {letter.to: letter for letter in news.letters}
         languages = {to.partition("@")[0]: letter.language for to, letter in letters.items()}
         self._record.check(
@@ -238,7 +240,9 @@ class Story:
 
     def _resolved(self, alert: Alert) -> None:
         stage, record = self._stage, self._record
-        reached = stage.news().reached("resolved")
+        news = stage.news()
+        reached = news.reached("resolved")
+        record.read += _shorts(news)
         day = alert.resolved_day
         self._tell("the field is no longer dry: the alert resolves itself", _listed(reached), mark="resolved")
         record.check(
@@ -260,6 +264,10 @@ class Story:
 
     def _tell(self, what: str, told: str = "", *, mark: str = "") -> None:
         self._record.tell(self._stage.clock.now(), what, told, mark=mark)
+
+
+def _shorts(news: News) -> list[str]:
+    return [str(event["payload"]["short"]) for event in news.events if event["kind"] != "audio"]
 
 
 def _listed(people: Iterable[str]) -> str:
