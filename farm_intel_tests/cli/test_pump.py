@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -228,6 +229,16 @@ def test_every_command_that_a_message_names_exists() -> None:
 
     assert len(told) > 20
     assert missing == []
+
+
+@pytest.mark.parametrize("page", ["activities", "alerts", "speech", "api"])
+def test_every_command_of_a_page_exists_with_its_options(page: str) -> None:
+    text = (PACKAGE.parent / "docs" / f"{page}.md").read_text()
+    blocks = "\n".join(text.split("```")[1::2])
+    lines = re.findall(r"^farm-intel (.+)$", blocks, re.MULTILINE)
+
+    assert lines
+    assert [line for line in lines if not _exists(shlex.split(line.partition(" > ")[0], comments=True))] == []
 
 
 def test_a_hint_to_a_command_that_does_not_exist_would_be_found() -> None:
