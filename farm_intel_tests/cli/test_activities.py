@@ -73,7 +73,10 @@ def waiting(cli: Cli, *arguments: str, kind: str = "irrigation", days: int = 2) 
         (("activities", "occurrences", "--state", "late"), "waiting"),
         (("activities", "logbook", "--farms", "F9"), "F9"),
         (("activities", "log", "--farm", "F1", "--type", "harvest"), "amount_kg"),
-        (("activities", "log", "--farm", "F1", "--type", "harvest", "--set", "amount_kg=1", "--at", "2036-01-01"), "Plan"),
+        (
+            ("activities", "log", "--farm", "F1", "--type", "harvest", "--set", "amount_kg=1", "--at", "2036-01-01"),
+            "Plan",
+        ),
         (("activities", "export", "--farms", "F9", "--to", "x.ics"), "F9"),
     ],
 )
@@ -100,7 +103,18 @@ def test_a_date_alone_is_the_morning_and_an_end_the_evening_on_the_farms_clocks(
 
 
 def test_fields_are_read_by_their_kind_and_not_by_their_looks(farmed: Cli) -> None:
-    add(farmed, "--every", "3", "--set", "vaccine=true", "--set", "batch=20451", "--set", "animals=12", kind="vaccination")
+    add(
+        farmed,
+        "--every",
+        "3",
+        "--set",
+        "vaccine=true",
+        "--set",
+        "batch=20451",
+        "--set",
+        "animals=12",
+        kind="vaccination",
+    )
     add(farmed, "--every", "3", "--set", "product=no", "--set", "protective_gear=yes", kind="spraying")
 
     forms = {row["type"]: row["form"] for row in rows(farmed, "activities", "list")}
