@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
@@ -19,6 +20,7 @@ from farm_intel.alerts.lifecycle import (
     plan,
 )
 from farm_intel.alerts.ports import AlertWork
+from farm_intel.alerts.tails import Tails, ended_originals, reach_of
 from farm_intel.alerts.telling import Teller, announce, tell_resolved, told
 from farm_intel.domain.alerts import Alert, AlertRule, AlertState, Evaluation
 
@@ -35,18 +37,38 @@ class Aligner:
         self._options = options
         self._now = now
         self._cool_down = options.cool_down
+        self._alerts: list[Alert] | None = None
         self.counts: Counter[str] = Counter()
 
-    def align(self, farm_id: str, rule: AlertRule) -> None:
-        """Bring the alerts of one rule in line with everything it ever said of the farm."""
-        evaluations = self._work.verdicts(farm_id, rule.slug)
-        alerts = self._work.of_rule(farm_id, rule.slug)
-        originals = {alert.alert_id: alert for alert in (*self._work.live(farm_id), *alerts)}
-        for alert in alerts:
-            if alert.duplicate_of and alert.duplicate_of not in originals:
-                originals[alert.duplicate_of] = self._work.get(alert.duplicate_of)
+    def align(self, farm_id: str, rules: Sequence[AlertRule], turned: Mapping[str, date]) -> None:
+        """Bring the alerts of rules in line with everything they ever said of the farm.
+
+        Args:
+            farm_id: of one farm.
+            rules: the gravest first, so that a lesser one of the same class finds it open.
+            turned: rule -> earliest day whose verdict is another one now; missing where only evidence is new.
+
+        """
+        tails = Tails(self._work, farm_id, turned)
+        for rule in rules:
+            self._align(farm_id, rule, turned.get(rule.slug), tails)
+
+    def _align(self, farm_id: str, rule: AlertRule, turned: date | None, tails: Tails) -> None:
+        if self._alerts is None:
+            self._alerts = self._work.of_farm(farm_id)
+        originals = {alert.alert_id: alert for alert in self._alerts}
+        alerts = [alert for alert in self._alerts if alert.rule == rule.slug]
+        aligned = None
+        if ended_originals(alerts, originals):
+            aligned = self._work.aligned(farm_id, rule.slug)
+        reach = reach_of(turned, alerts, originals, aligned)
+        if reach is None:
+            return
+        evaluations = tails.after(rule, reach)
         self._cool_down = _cool_down(rule, self._options)
         todo = plan(fold(evaluations, rule), alerts, originals, self._cool_down)
+        if todo.is_something:
+            self._alerts = None  # read again: what follows writes, and tells, which writes too
         days = {evaluation.day: evaluation for evaluation in evaluations}
         for alert, span in todo.going_on:
             self._touch(alert, span, days[span.last_day])

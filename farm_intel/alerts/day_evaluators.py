@@ -129,10 +129,15 @@ _STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
 
 
 def weather(rule: AlertRule, facts: DayFacts) -> Finding | None:
-    """Judge a statistic of a weather variable over the days up to the day; every day of them must be known."""
+    """Judge a statistic of a weather variable over the days up to the day; every day of them must be known.
+
+    Nothing is said of a farm without any weather: an installation may have no source of it.
+    """
     window, variable = number(rule, "window_days"), text(rule, "variable")
     rows = [row for row in facts.weather(window) if variable in row.values]
     if len(rows) < window or rows[-1].day != facts.day:
+        if not facts.farm.weather and not facts.farm.has_weather():
+            return None
         return unknown(f"no weather: {variable} is known of {len(rows)} of {window:g} days")
     if outside := outside_stages(rule, facts, ()):
         return outside

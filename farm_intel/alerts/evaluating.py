@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache, partial
 from itertools import batched
 
 from farm_intel.alerts import day_evaluators, index_evaluators
 from farm_intel.alerts.explaining import LONGEST_DAYS
-from farm_intel.alerts.facts import DayFacts, Explains, FarmFacts, group_looks, known_by
+from farm_intel.alerts.facts import DayFacts, Explains, FarmFacts, OnDemand, group_looks, known_by
 from farm_intel.alerts.judging import Finding, conclude
 from farm_intel.alerts.reading import Sources
 from farm_intel.alerts.rules import AlertRules
+from farm_intel.domain.activities import LogEntry, Occurrence
 from farm_intel.domain.alerts import AlertRule, Evaluation
 from farm_intel.domain.assessment import FarmState, SeasonDay
 from farm_intel.domain.farms import Farm
@@ -82,6 +84,21 @@ class AlertEvaluating:
     ) -> Iterator[Evaluation]:
         """Yield what every rule says of every farm on the days on which it says anything, by farm, rule and day.
 
+        See `batches`.
+        """
+        for batch in self.batches(farm_ids, days, rules, as_of=as_of):
+            yield from batch
+
+    def batches(
+        self,
+        farm_ids: Sequence[str],
+        days: tuple[date, date],
+        rules: Sequence[AlertRule] | None = None,
+        *,
+        as_of: datetime | None = None,
+    ) -> Iterator[list[Evaluation]]:
+        """Yield evaluations of some farms at a time, by farm, rule and day: what is to be stored together.
+
         A day's evaluation rests on looks, states, weather and work of that day and before; what was recorded of that
         day later (a look that the next one confirmed, work that was logged late) counts, unless `as_of` says otherwise.
 
@@ -99,9 +116,12 @@ class AlertEvaluating:
         farms = {farm.farm_id: farm for farm in self._sources.farms.list(include_inactive=True)}
         known = [farms[farm_id] for farm_id in dict.fromkeys(farm_ids) if farm_id in farms]
         for batch in batched(known, FARMS_AT_ONCE):
-            for facts in self._facts(batch, days, chosen, as_of):
-                for rule in chosen:
-                    yield from evaluate_rule(rule, facts, days)
+            yield [
+                evaluation
+                for facts in self._facts(batch, days, chosen, as_of)
+                for rule in chosen
+                for evaluation in evaluate_rule(rule, facts, days)
+            ]
 
     def _facts(
         self, farms: Sequence[Farm], days: tuple[date, date], rules: Sequence[AlertRule], as_of: datetime | None
@@ -111,37 +131,29 @@ class AlertEvaluating:
         first, last = _before(days[0], REACH_DAYS), days[1]
         read = self._sources.assessments
         looks = group_looks(list(read.fused(farm_ids=farm_ids, indices=indices, start=first, end=last)))
-        cells: dict[str, dict[ObservationKey, Observation]] = defaultdict(dict)
-        for seen in self._sources.observations.observations(
-            farm_ids=farm_ids,
-            indices=indices,
-            start=_before(first, _COMPOSITE_DAYS),
-            end=last,
-            statuses=[ObservationStatus.OBSERVED],
+        occurrences: dict[str, list[Occurrence]] = defaultdict(list)
+        for one in self._sources.occurrences.find(
+            farm_ids=farm_ids, start=first, end=last, limit=_MOST_OCCURRENCES * len(farm_ids)
         ):
-            cells[seen.key.farm_id][seen.key] = seen
-        seasons = self._seasons(farm_ids, rules)
+            occurrences[one.farm_id].append(one)
         states: dict[str, list[FarmState]] = defaultdict(list)
         for state in read.states(farm_ids=farm_ids, start=days[0], end=last):
             states[state.farm_id].append(state)
         for farm in farms:
-            log = self._sources.logbook.explaining(
-                farm.farm_id, _midnight(_before(days[0], LONGEST_DAYS)), _midnight(last + timedelta(days=1))
-            )
+            farm_id = farm.farm_id
             yield FarmFacts(
-                farm_id=farm.farm_id,
+                farm_id=farm_id,
                 crop=farm.crop.strip().lower() if farm.crop else None,
                 planted=farm.planting_date,
-                looks=looks[farm.farm_id],
-                observations=cells[farm.farm_id],
-                seasons=seasons[farm.farm_id],
-                states=states[farm.farm_id],
-                calendar=self._sources.observations.calendar(farm_id=farm.farm_id, start=first, end=last),
-                log=known_by(log, as_of),
-                weather=self._sources.weather.daily(farm.farm_id, first, last),
-                occurrences=self._sources.occurrences.find(
-                    farm_ids=[farm.farm_id], start=first, end=last, limit=_MOST_OCCURRENCES
-                ),
+                looks=looks[farm_id],
+                observations=OnDemand(partial(self._cells, farm_id, indices, (first, last))),
+                seasons=OnDemand(partial(self._seasons, farm_id, rules)),
+                states=states[farm_id],
+                calendar=self._sources.observations.calendar(farm_id=farm_id, start=first, end=last),
+                log=cache(partial(self._log, farm_id, days, as_of)),
+                weather=self._sources.weather.daily(farm_id, first, last),
+                has_weather=cache(partial(self._has_weather, farm_id)),
+                occurrences=occurrences[farm_id],
                 pixels=self._sources.pixels,
                 explains=self._explains,
                 stages=self.rules.stages_of(farm.crop),
@@ -151,15 +163,29 @@ class AlertEvaluating:
         named = [rule.index for rule in rules if rule.index]
         return list(dict.fromkeys((*named, *self._state_indices)))
 
-    def _seasons(
-        self, farm_ids: Sequence[str], rules: Sequence[AlertRule]
-    ) -> Mapping[str, dict[str, dict[date, SeasonDay]]]:
+    def _cells(
+        self, farm_id: str, indices: Sequence[str], days: tuple[date, date]
+    ) -> Mapping[ObservationKey, Observation]:
+        found = self._sources.observations.observations(
+            farm_ids=[farm_id],
+            indices=indices,
+            start=_before(days[0], _COMPOSITE_DAYS),
+            end=days[1],
+            statuses=[ObservationStatus.OBSERVED],
+        )
+        return {seen.key: seen for seen in found}
+
+    def _seasons(self, farm_id: str, rules: Sequence[AlertRule]) -> Mapping[str, Mapping[date, SeasonDay]]:
         wanted = list(dict.fromkeys(rule.index for rule in rules if rule.kind in SEASON_KINDS))
-        found: dict[str, dict[str, dict[date, SeasonDay]]] = defaultdict(dict)
-        if wanted:
-            for season in self._sources.assessments.seasons(farm_ids=farm_ids, indices=wanted):
-                found[season.farm_id][season.index] = {day.day: day for day in season.days}
-        return found
+        found = self._sources.assessments.seasons(farm_ids=[farm_id], indices=wanted)
+        return {season.index: {day.day: day for day in season.days} for season in found}
+
+    def _log(self, farm_id: str, days: tuple[date, date], as_of: datetime | None) -> Sequence[LogEntry]:
+        start, end = _midnight(_before(days[0], LONGEST_DAYS)), _midnight(days[1] + timedelta(days=1))
+        return known_by(self._sources.logbook.explaining(farm_id, start, end), as_of)
+
+    def _has_weather(self, farm_id: str) -> bool:
+        return bool(self._sources.weather.daily(farm_id, date.min, date.max))
 
 
 def evaluate_rule(rule: AlertRule, facts: FarmFacts, days: tuple[date, date]) -> Iterator[Evaluation]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import cached_property
 
 from farm_intel.alerts.reading import PixelReader, WeatherDay
 from farm_intel.alerts.rules import CropStage, stage_at
@@ -31,6 +32,29 @@ class Explains:
     """Days after the work in which a change is explained by it."""
 
 
+class OnDemand[K, V](Mapping[K, V]):
+    """A mapping that is read from its store when somebody looks into it: most farms have no look on most days."""
+
+    def __init__(self, read: Callable[[], Mapping[K, V]]) -> None:
+        self._read = read
+
+    @cached_property
+    def _found(self) -> Mapping[K, V]:
+        return self._read()
+
+    def __getitem__(self, key: K) -> V:
+        """Return one value; KeyError where there is none."""
+        return self._found[key]
+
+    def __iter__(self) -> Iterator[K]:
+        """Iterate over the keys."""
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._found)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FarmFacts:
     """Everything read of one farm; all sequences ascend by day."""
@@ -45,8 +69,11 @@ class FarmFacts:
     """Index -> day -> standing against earlier seasons."""
     states: Sequence[FarmState]
     calendar: Sequence[CoverageDay]
-    log: Sequence[LogEntry]
+    log: Callable[[], Sequence[LogEntry]]
+    """Reads it: only what holds asks for an explanation."""
     weather: Sequence[WeatherDay]
+    has_weather: Callable[[], bool]
+    """Whether any weather of the farm is known, ever."""
     occurrences: Sequence[Occurrence]
     pixels: PixelReader
     explains: Mapping[str, Explains]
@@ -121,7 +148,7 @@ class DayFacts:
     def log(self, days: float) -> Sequence[LogEntry]:
         """Return the work done within so many days up to the day."""
         first = self.day - timedelta(days=days)
-        return [entry for entry in self.farm.log if entry.done and first <= entry.done_at.date() <= self.day]
+        return [entry for entry in self.farm.log() if entry.done and first <= entry.done_at.date() <= self.day]
 
     def weather(self, days: float) -> Sequence[WeatherDay]:
         """Return the weather of so many days up to and with the day."""

@@ -115,12 +115,18 @@ class Plan:
     withdraw: list[Alert] = field(default_factory=list)
     open: list[Opening] = field(default_factory=list)
 
+    @property
+    def is_something(self) -> bool:
+        """Whether anything may be written."""
+        touched = any(span.last_day != alert.last_day for alert, span in self.going_on)
+        return bool(touched or self.resolve or self.withdraw or self.open)
+
 
 def plan(spans: Sequence[Span], alerts: Sequence[Alert], originals: Mapping[str, Alert], cool_down: timedelta) -> Plan:
     """Return what is to be done.
 
     Args:
-        spans: ascending.
+        spans: ascending; those before every live alert may be missing, if they were planned before (`alerts.tails`).
         alerts: all there are of the rule on the farm.
         originals: the alerts that suppressed ones are duplicates of, by id.
         cool_down: how long a rule that holds again is no news.

@@ -15,12 +15,20 @@ from farm_intel.domain.messages import NewMessage
 class AlertWork(Protocol):
     """One transaction: what is read, decided, written and told in it happens together or not at all."""
 
-    def record(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-        """Store the evaluations of one farm and return those whose fingerprint is new for their rule and day."""
+    def record(self, evaluations: Sequence[Evaluation]) -> tuple[list[Evaluation], dict[str, date]]:
+        """Store the evaluations of one farm; return those whose fingerprint is new, and what turned.
+
+        What turned is rule -> earliest day of which it now says something else, unknown being nothing; by this alone
+        spans can change.
+        """
         ...
 
-    def verdicts(self, farm_id: str, rule: str) -> list[Evaluation]:
-        """Return everything a rule said of a farm without what it rests on, ascending by day."""
+    def verdicts(self, farm_id: str, rules: Collection[str], *, since: date) -> dict[str, list[Evaluation]]:
+        """Return rule -> what it said of a farm from a day on, ascending, unknowns and evidence left out."""
+        ...
+
+    def aligned(self, farm_id: str, rule: str) -> datetime | None:
+        """Return when the latest days of a rule were recorded, before this transaction; None where they were not."""
         ...
 
     def evaluation(self, farm_id: str, rule: str, day: date) -> Evaluation | None:
@@ -31,8 +39,8 @@ class AlertWork(Protocol):
         """Return one alert, locked until the end; UnknownNameError where there is none."""
         ...
 
-    def of_rule(self, farm_id: str, rule: str) -> list[Alert]:
-        """Return every alert a rule ever made on a farm, locked until the end."""
+    def of_farm(self, farm_id: str) -> list[Alert]:
+        """Return every alert of a farm by event; live ones are locked until the end, those over have no evidence."""
         ...
 
     def live(self, farm_id: str) -> list[Alert]:
@@ -74,6 +82,10 @@ class AlertWork(Protocol):
 
 class AlertStore(Protocol):
     """Where alerts are kept."""
+
+    def news(self, evaluations: Sequence[Evaluation]) -> Sequence[Evaluation]:
+        """Return the evaluations, of any farms, whose fingerprint is not stored for their farm, rule and day."""
+        ...
 
     def work(self, *, now: datetime, farm_id: str | None = None) -> AbstractContextManager[AlertWork]:
         """Open one transaction; with a farm, nobody else works on that farm's alerts as a whole meanwhile."""

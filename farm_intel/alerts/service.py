@@ -54,8 +54,9 @@ class AlertService:
     def absorb(self, evaluations: Sequence[Evaluation], rules: Sequence[AlertRule]) -> AbsorbReport:
         """Store evaluations and bring the alerts of their farms in line; the same again changes nothing.
 
-        The order in which evaluations arrive does not matter: spans are folded from all that are stored. A farm's
-        evaluations, its alerts and their messages are one transaction.
+        The order in which evaluations arrive does not matter: spans are folded from all that are stored, as far back as
+        they may have changed. A farm's evaluations, its alerts and their messages are one transaction; a farm of which
+        nothing new is said has none.
 
         Args:
             evaluations: of any farms, rules and days.
@@ -73,7 +74,7 @@ class AlertService:
                 hint="Evaluate again with the rules of this installation.",
             )
         by_farm: dict[str, list[Evaluation]] = defaultdict(list)
-        for evaluation in evaluations:
+        for evaluation in self._store.news(evaluations):
             by_farm[evaluation.farm_id].append(evaluation)
         report = AbsorbReport()
         for farm_id, own in sorted(by_farm.items()):
@@ -192,12 +193,11 @@ class AlertService:
     ) -> AbsorbReport:
         now = self._clock.now()
         with self._store.work(now=now, farm_id=farm_id) as work:
-            new = work.record(evaluations)
+            new, turned = work.record(evaluations)
             aligner = Aligner(work, self._teller, self._options, now=now)
             # the gravest first, so that a lesser one of the same class finds it open
             touched = sorted({one.rule for one in new}, key=lambda slug: (-rules[slug].severity, slug))
-            for slug in touched:
-                aligner.align(farm_id, rules[slug])
+            aligner.align(farm_id, [rules[slug] for slug in touched], turned)
             return AbsorbReport(stored=len(new), **aligner.counts)
 
     def _check_until(self, until: datetime, now: datetime) -> None:

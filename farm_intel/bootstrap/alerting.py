@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from farm_intel.bootstrap.container import Container
     from farm_intel.storage.alerts import SqlAlertStore
 
-FARMS_AT_ONCE = 50
-"""Farms whose evaluations are held and absorbed together."""
-
 
 class Alerts:
     """What the rules say, and the alerts that follow from it."""
@@ -126,8 +123,7 @@ class Alerts:
             StoreError: the store refused; what was yielded is stored.
 
         """
-        for first in range(0, len(farm_ids), FARMS_AT_ONCE):
-            found = list(self.evaluating.evaluate(farm_ids[first : first + FARMS_AT_ONCE], (start, end)))
+        for found in self.evaluating.batches(farm_ids, (start, end)):
             self.service.absorb(found, self.table.rules)
             yield from found
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Text, func, insert, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from farm_intel.domain.alerts import LIVE, Alert, AlertEvent, Evaluation, Subscription
@@ -22,6 +22,12 @@ from farm_intel.storage.subscriptions import subscriptions_of
 STEP_KEYS = "%|step:%"
 """What the idempotency keys of escalation steps look like, see `domain.routing`."""
 
+_LIVE = sorted(state.value for state in LIVE)
+_WITHOUT_EVIDENCE = [
+    literal_column("'{}'", Text).label("evidence") if column.name == "evidence" else column for column in alerts.columns
+]
+"""Evidence is most of a row, and nobody asks that of an alert that is over."""
+
 
 class SqlAlertWork:
     """Implements `alerts.ports.AlertWork` over one open transaction.
@@ -36,13 +42,21 @@ class SqlAlertWork:
         self._now = now
         self._messages: list[NewMessage] = []
 
-    def record(self, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-        """Store the evaluations of one farm and return those that say something new."""
+    def record(self, evaluations: Sequence[Evaluation]) -> tuple[list[Evaluation], dict[str, date]]:
+        """Store the evaluations of one farm; return those whose fingerprint is new, and what turned.
+
+        What turned is rule -> earliest day of which it now says something else, unknown being nothing; by this alone
+        spans can change.
+        """
         return evaluation_rows.record(self._connection, evaluations, now=self._now)
 
-    def verdicts(self, farm_id: str, rule: str) -> list[Evaluation]:
-        """Return everything a rule said of a farm without what it rests on, ascending by day."""
-        return evaluation_rows.verdicts(self._connection, farm_id, rule)
+    def verdicts(self, farm_id: str, rules: Collection[str], *, since: date) -> dict[str, list[Evaluation]]:
+        """Return rule -> what it said of a farm from a day on, ascending, unknowns and evidence left out."""
+        return evaluation_rows.verdicts(self._connection, farm_id, rules, since=since)
+
+    def aligned(self, farm_id: str, rule: str) -> datetime | None:
+        """Return when the latest days of a rule were recorded, before this transaction; None where they were not."""
+        return evaluation_rows.last_recorded(self._connection, farm_id, rule, before=self._now)
 
     def evaluation(self, farm_id: str, rule: str, day: date) -> Evaluation | None:
         """Return what a rule said of a farm on a day, with what it rests on."""
@@ -63,14 +77,21 @@ class SqlAlertWork:
             raise unknown_alert(alert_id)
         return alert_of(row)
 
-    def of_rule(self, farm_id: str, rule: str) -> list[Alert]:
-        """Return every alert a rule ever made on a farm, by event; locked until the end."""
-        return self._alerts(select(alerts).where(alerts.c.farm_id == farm_id, alerts.c.rule == rule))
+    def of_farm(self, farm_id: str) -> list[Alert]:
+        """Return every alert of a farm by event; live ones are locked until the end, those over have no evidence.
+
+        What is over never changes, so it needs no lock; one that ends between the two queries is in the second.
+        """
+        of_farm = alerts.c.farm_id == farm_id
+        live = self._rows(
+            select(alerts).where(of_farm, alerts.c.state.in_(_LIVE)).order_by(alerts.c.alert_id).with_for_update()
+        )
+        over = self._rows(select(*_WITHOUT_EVIDENCE).where(of_farm, alerts.c.state.not_in(_LIVE)))
+        return sorted(map(alert_of, (*live, *over)), key=lambda alert: (alert.event_key, alert.alert_id))
 
     def live(self, farm_id: str) -> list[Alert]:
         """Return the live alerts of a farm, not locked."""
-        states = [state.value for state in LIVE]
-        query = select(alerts).where(alerts.c.farm_id == farm_id, alerts.c.state.in_(states))
+        query = select(alerts).where(alerts.c.farm_id == farm_id, alerts.c.state.in_(_LIVE))
         return [alert_of(row) for row in self._rows(query.order_by(alerts.c.alert_id))]
 
     def insert(self, alert: Alert) -> bool:
@@ -138,10 +159,6 @@ class SqlAlertWork:
             outbox.c.attempt == 0,
             outbox.c.next_at > self._now,
         )
-
-    def _alerts(self, query: Select[Any]) -> list[Alert]:
-        ordered = query.order_by(alerts.c.event_key, alerts.c.alert_id).with_for_update()
-        return [alert_of(row) for row in self._rows(ordered)]
 
     def _rows(self, query: Select[Any]) -> Sequence[AnyRow]:
         return self._connection.execute(query).all()

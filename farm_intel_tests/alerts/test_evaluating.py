@@ -253,7 +253,8 @@ def facts(days_facts) -> FarmFacts:
         seasons={},
         states=(),
         calendar=came,
-        log=field.logbook.entries,
+        log=lambda: field.logbook.entries,
+        has_weather=lambda: True,
         weather=[WeatherDay(day=on(number), values={"rain_mm": number}, source="test") for number in (0, 1)],
         occurrences=Field().occurrence(on(-9), OccurrenceState.DUE).occurrence(on(1), _DUE).occurrences.rows,
         pixels=Nothing(),
@@ -267,7 +268,7 @@ _SEEN, _DUE = ObservationStatus.OBSERVED, OccurrenceState.DUE
 
 class LeakyLog(DayFacts):
     def log(self, days):
-        return self.farm.log
+        return self.farm.log()
 
 
 class LeakyCalendar(DayFacts):

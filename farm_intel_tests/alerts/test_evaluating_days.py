@@ -123,7 +123,8 @@ def weathered(variable, *values) -> Field:
 def test_weather_is_told_where_it_is_known_and_only_there():
     field = weathered("temperature_min_c", 0.5, 1.5, 3.0, None)
     assert field.verdicts(FROST, 0, 4) == ["holds", "between", "clear", "unknown", "unknown"]
-    assert Field().verdicts(FROST) == ["unknown"]
+    assert field.verdicts(FROST, 90, 90) == ["unknown"], "a source that went silent long ago"
+    assert Field().verdicts(FROST) == [], "an installation without weather"
     (found,) = field.evaluate(FROST)
     assert (found.value, found.threshold, found.evidence["weather_source"]) == (0.5, 1.0, "station")
 

@@ -71,7 +71,7 @@ class Fragile(SqlAlertWork):
             if Fragile.fuse < 0:
                 raise CrashError
 
-    def record(self, evaluations: Any) -> list[Evaluation]:
+    def record(self, evaluations: Any) -> tuple[list[Evaluation], dict[str, date]]:
         self._burn()
         return super().record(evaluations)
 

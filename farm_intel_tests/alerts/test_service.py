@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date, timedelta
@@ -178,9 +179,10 @@ def check_unknown_resolves_nothing(world: World) -> None:
 class UnknownIsClear(SqlAlertWork):
     """Mutant: a day on which nothing was seen is taken for a clear one."""
 
-    def verdicts(self, farm_id: str, rule: str) -> list[Evaluation]:
-        found = super().verdicts(farm_id, rule)
-        return [a_look(one.day, CLEAR) if one.verdict is RuleVerdict.UNKNOWN else one for one in found]
+    def record(self, evaluations: Sequence[Evaluation]) -> tuple[list[Evaluation], dict[str, date]]:
+        return super().record(
+            [a_look(one.day, CLEAR) if one.verdict is RuleVerdict.UNKNOWN else one for one in evaluations]
+        )
 
 
 def test_nothing_seen_resolves_nothing(world: World) -> None:
@@ -336,9 +338,13 @@ def test_a_rule_that_is_not_in_the_table_stores_nothing(world: World) -> None:
 
 
 class Stale(SqlAlertWork):
-    """A reader who was first to look and last to write: it sees none of the farm's alerts."""
+    """A reader who was first to look and last to write: it sees none of the farm's alerts and looks."""
 
-    def of_rule(self, farm_id: str, rule: str) -> list[Alert]:
+    def record(self, evaluations: Sequence[Evaluation]) -> tuple[list[Evaluation], dict[str, date]]:
+        new, _ = super().record(evaluations)
+        return new, {one.rule: one.day for one in new}
+
+    def of_farm(self, farm_id: str) -> list[Alert]:
         return []
 
 

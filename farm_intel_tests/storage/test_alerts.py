@@ -100,10 +100,12 @@ def test_history_is_numbered_in_order(alert_store: SqlAlertStore) -> None:
 def test_evaluations_with_a_known_fingerprint_are_not_new(alert_store: SqlAlertStore) -> None:
     looks = [a_look(DAY, "1"), a_look(DAY + timedelta(days=1), "2")]
     with alert_store.work(now=NOW) as work:
-        assert work.record(looks) == looks
+        assert work.record(looks) == (looks, {"dry": DAY})
         changed = a_look(DAY, "3", verdict=RuleVerdict.CLEAR, value=None)
-        assert work.record([changed, looks[1]]) == [changed]
-        assert work.verdicts("farm-a", "dry") == [replace(one, evidence={}) for one in (changed, looks[1])]
+        assert work.record([changed, looks[1]]) == ([changed], {"dry": DAY})
+        assert work.verdicts("farm-a", ["dry"], since=DAY) == {
+            "dry": [replace(one, evidence={}) for one in (changed, looks[1])]
+        }
         assert work.evaluation("farm-a", "dry", DAY) == changed
         assert work.evaluation("farm-a", "dry", DAY - timedelta(days=1)) is None
     assert list(alert_store.evaluations("farm-a", "dry", start=DAY, end=DAY)) == [changed]
@@ -112,8 +114,8 @@ def test_evaluations_with_a_known_fingerprint_are_not_new(alert_store: SqlAlertS
 def test_many_evaluations_are_recorded_at_once(alert_store: SqlAlertStore) -> None:
     looks = [a_look(DAY + timedelta(days=n), str(n)) for n in range(1201)]
     with alert_store.work(now=NOW) as work:
-        assert len(work.record(looks)) == 1201
-        assert work.record(looks) == []
+        assert len(work.record(looks)[0]) == 1201
+        assert work.record(looks) == ([], {})
 
 
 def test_pages_hold_every_alert_once_the_latest_first(alert_store: SqlAlertStore) -> None:
@@ -170,7 +172,7 @@ def test_work_on_one_farm_waits_for_the_work_before(alert_store: SqlAlertStore) 
 
     def add(_: int) -> bool:
         with alert_store.work(now=NOW, farm_id="farm-a") as work:
-            return work.insert(an_alert(f"n{len(work.of_rule('farm-a', 'dry'))}"))
+            return work.insert(an_alert(f"n{len(work.of_farm('farm-a'))}"))
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(add, range(20)))
