@@ -130,7 +130,12 @@ class AlertEvaluating:
         farm_ids, indices = [farm.farm_id for farm in farms], self._indices(rules)
         first, last = _before(days[0], REACH_DAYS), days[1]
         read = self._sources.assessments
-        looks = group_looks(list(read.fused(farm_ids=farm_ids, indices=indices, start=first, end=last)))
+        # without a look on the days no rule asks for the looks before
+        seen = {
+            look.farm_id
+            for look in read.fused(farm_ids=farm_ids, indices=indices, start=days[0], end=last, with_candidates=False)
+        }
+        looks = group_looks(list(read.fused(farm_ids=sorted(seen), indices=indices, start=first, end=last)))
         occurrences: dict[str, list[Occurrence]] = defaultdict(list)
         for one in self._sources.occurrences.find(
             farm_ids=farm_ids, start=first, end=last, limit=_MOST_OCCURRENCES * len(farm_ids)
