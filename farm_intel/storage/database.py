@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ _SIZES = ("cache_size=-16384", "wal_autocheckpoint=4096")
 
 _WRITE_OPTION = "farm_intel_write"
 _MIGRATION_LOCK = 0x6661726D  # "farm": PostgreSQL advisory lock held while migrating
+_ONE_AT_A_TIME = threading.Lock()
+"""Alembic keeps what it works on in module globals, so two databases cannot be migrated by two threads."""
 _SWEEP_LOCK = 0x73776570  # "swep": shared by publishers, exclusive for the reaper of orphans
 
 
@@ -181,7 +184,7 @@ def _run_migrations(engine: Engine, verb: str, revision: str) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with transaction(engine) as connection:
+    with _ONE_AT_A_TIME, transaction(engine) as connection:
         _advisory_lock(connection, _MIGRATION_LOCK, shared=False)
         config.attributes["connection"] = connection
         try:

@@ -156,7 +156,7 @@ def test_what_is_heard_is_words() -> None:
         ),
         ("temperature_min_c", -1.5, 1.0, "Lowest temperature -1.5 C (limit 1.0 C)", "minus 1 point 5 degrees Celsius"),
         ("days", 27.0, 25.0, "Days 27 (limit 25)", "Days is 27"),
-        ("days since the event", 4.0, None, "Days since it happened 4", "is 4"),
+        ("days since the event", 4.0, None, "Days since the first signs 4", "is 4"),
         ("never heard of", 3.0, 2.0, "Never heard of 3.00", "is 3"),
         ("days", None, 25.0, "Drought stress, 1 May", ""),
     ],
