@@ -6,7 +6,7 @@ PY := .venv/bin/python
 STAMP := .venv/.farm-intel-synced
 BENCH_STAMP := .venv/.farm-intel-synced-bench
 
-.PHONY: help setup demo up check test bench bench-activities faults trial chaos docs clean
+.PHONY: help setup demo up check test nightly bench bench-activities faults trial chaos docs clean
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
 
@@ -43,6 +43,9 @@ check: $(STAMP) ## lint, types, security, layers, structure, docs, definitions
 
 test: check ## check, then all tests
 	.venv/bin/pytest
+
+nightly: $(STAMP) ## the trials that are too long for `make test`
+	.venv/bin/pytest -m nightly
 
 bench: $(BENCH_STAMP) ## measure against pinned peers, as ratios in one run
 	$(PY) -m benchmarks.run

@@ -19,6 +19,7 @@ def test_10000_events_survive_200_disconnects(tmp_path: Path) -> None:
     assert outcome.rolled_back > 0, "no number was ever given back: gaps were not tried"
 
 
+@pytest.mark.nightly
 @pytest.mark.xdist_group("postgresql")
 def test_events_survive_disconnects_on_postgresql(fresh_postgres_url: str) -> None:
     outcome = run_trial(Trial(database_url=fresh_postgres_url, events=3000))
@@ -26,6 +27,7 @@ def test_events_survive_disconnects_on_postgresql(fresh_postgres_url: str) -> No
     assert (outcome.events, outcome.disconnects, outcome.faults) == (3000, 200, 0), str(outcome)
 
 
+@pytest.mark.nightly
 @pytest.mark.xdist_group("postgresql")
 def test_the_trial_sees_a_plain_sequence_on_postgresql(fresh_postgres_url: str) -> None:
     outcome = run_trial(Trial(database_url=fresh_postgres_url, events=800, disconnects=25, users=1, mutant="sequence"))
@@ -33,7 +35,10 @@ def test_the_trial_sees_a_plain_sequence_on_postgresql(fresh_postgres_url: str) 
     assert outcome.missed > 0, str(outcome)
 
 
-@pytest.mark.parametrize("mutant", ["sequence", "newest", "skips"])
+@pytest.mark.parametrize(
+    "mutant",
+    ["sequence", pytest.param("newest", marks=pytest.mark.nightly), pytest.param("skips", marks=pytest.mark.nightly)],
+)
 def test_the_trial_sees_each_fault(tmp_path: Path, mutant: str) -> None:
     """A number outside its transaction, the original's replay of the newest 50, and a cursor one too far."""
     outcome = run_trial(

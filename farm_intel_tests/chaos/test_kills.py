@@ -34,6 +34,7 @@ def test_thirty_kills_lose_nothing_and_double_nothing(database_url: str, tmp_pat
     assert found.retaken > 0, "no kill met anybody at work: this test has lost its aim"
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("mutant", "fault"),

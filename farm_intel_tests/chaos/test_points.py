@@ -26,6 +26,7 @@ def test_every_crash_point_of_an_occurrence_and_a_delivery_is_recovered_from(tmp
     assert found.repeated > 0, "no kill fell between a delivery and its record: this test has lost its aim"
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_an_error_at_any_call_is_typed_and_healed(tmp_path: Path) -> None:
     found = run_points(tmp_path, lanes=("voice",))
@@ -35,6 +36,7 @@ def test_an_error_at_any_call_is_typed_and_healed(tmp_path: Path) -> None:
     assert found.typed > 30
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("mutant", "lane", "what"),

@@ -27,7 +27,7 @@ def tool():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["hibari", "flite"])
+@pytest.mark.parametrize("name", [pytest.param("hibari", marks=pytest.mark.nightly), "flite"])
 def test_an_engine_is_understood(tool, name):
     (engine,) = default_engines([name])
     if not engine.installed():

@@ -39,6 +39,7 @@ def test_a_drought_is_told_heard_answered_and_over_after_the_rain(tmp_path: Path
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_without_a_drought_nobody_is_told_and_the_trial_fails(tmp_path: Path) -> None:
     record = run_trial(tmp_path, Trial(options=replace(DROUGHT, dry_farm="", days=SHORT)))
@@ -46,6 +47,7 @@ def test_without_a_drought_nobody_is_told_and_the_trial_fails(tmp_path: Path) ->
     assert failed(record) == {"the drought opens an alert"}
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_an_alert_nobody_acknowledges_takes_its_next_step_and_the_trial_fails(tmp_path: Path) -> None:
     trial = Trial(options=replace(DROUGHT, days=SHORT), left_out=frozenset({ACKNOWLEDGE}))
