@@ -30,7 +30,7 @@ _MAIL = re.compile(
 )
 """RFC 5321 local part without quoting, at a host name; one mailbox only, so no header can be smuggled in."""
 _LONGEST_MAIL = 254
-_SECRET_PREFIX = "whsec_"  # noqa: S105  # the prefix Standard Webhooks gives secrets
+_SECRET_PREFIX = "whsec_"  # noqa: S105 # nosec B105 - the prefix Standard Webhooks gives secrets
 _SECRET_BYTES = range(24, 65)
 _LENGTHS: Mapping[str, int] = {"user_id": 128, "farm_id": 64, "rule_class": 32, "language": 16, "audience": 64}
 

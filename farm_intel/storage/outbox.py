@@ -180,7 +180,7 @@ class SqlOutbox:
         last = self.get(message_id).error
         reason = f"dropped by {by}: {note}" + (f" (last error: {last})" if last else "")
         before = {MessageState.DEAD, MessageState.PENDING}
-        return self._mend(message_id, before, state=MessageState.DROPPED, error=reason, secret="")
+        return self._mend(message_id, before, state=MessageState.DROPPED, error=reason, secret="")  # nosec B106 - blanked
 
     def prune(self, *, before: datetime) -> int:
         """Remove messages that were sent, or dropped and created, before an instant; return how many.
@@ -217,7 +217,7 @@ class SqlOutbox:
         self, connection: Connection, message: Message, receipt: str, *, now: datetime, audio_sha256: str = ""
     ) -> bool:
         # the secret has done its work; the record needs it no more
-        values = {"receipt": receipt, "audio_sha256": audio_sha256, "sent_at": now, "error": "", "secret": ""}
+        values = {"receipt": receipt, "audio_sha256": audio_sha256, "sent_at": now, "error": "", "secret": ""}  # nosec B105
         return self._change(connection, message, state=MessageState.SENT.value, **values)
 
     def _settle(self, message: Message, *, state: MessageState, **values: object) -> bool:
