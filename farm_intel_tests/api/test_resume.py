@@ -37,7 +37,8 @@ def test_the_trial_sees_a_plain_sequence_on_postgresql(fresh_postgres_url: str) 
 
 @pytest.mark.parametrize(
     "mutant",
-    ["sequence", pytest.param("newest", marks=pytest.mark.nightly), pytest.param("skips", marks=pytest.mark.nightly)],
+    # the first two are found by chance, on a quiet machine by too little of it
+    [pytest.param("sequence", marks=pytest.mark.nightly), pytest.param("newest", marks=pytest.mark.nightly), "skips"],
 )
 def test_the_trial_sees_each_fault(tmp_path: Path, mutant: str) -> None:
     """A number outside its transaction, the original's replay of the newest 50, and a cursor one too far."""

@@ -207,16 +207,31 @@ def test_a_watch_goes_on_until_it_is_stopped(farmed: Cli, monkeypatch: pytest.Mo
     made = farmed("alerts", "subscriptions", "--format", "json")[1]
     assert farmed("alerts", "test", json.loads(made)[0]["subscription"])[0] == 0
     command = [str(Path(sys.executable).with_name("farm-intel")), "pump", "--watch", "--format", "json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_as_in_a_terminal,  # noqa: PLW1509 - sets signals only
+    ) as process:
         assert process.stdout is not None
         first = "".join(process.stdout.readline() for _ in range(12))
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        try:
+            _, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
 
     assert json.loads(first)[0]["sent"] == 1
     assert process.returncode == 1
     assert "Looking every 5 s" in err
     assert "Traceback" not in err
+
+
+def _as_in_a_terminal() -> None:
+    """Whoever runs the tests in the background has Ctrl-C ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def test_every_command_that_a_message_names_exists() -> None:

@@ -25,6 +25,7 @@ from farm_intel_tests.support.installations import install
 SHOTS = os.environ.get("E2E_SHOTS", "")
 
 pytestmark = [
+    pytest.mark.nightly,
     pytest.mark.slow,
     pytest.mark.xdist_group("e2e"),
     pytest.mark.skipif(not CHROMIUM.exists(), reason="Debian's chromium is not installed (apt-get install chromium)"),

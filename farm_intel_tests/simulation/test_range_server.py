@@ -133,5 +133,5 @@ def test_the_process_serves_and_tells_its_counters(root: Path) -> None:
         ask(base, "/__reset")
         assert json.loads(ask(base, "/__counters")[1])["requests"] == 0
     finally:
-        process.terminate()
-        process.wait()
+        process.kill()
+        process.wait(20)
