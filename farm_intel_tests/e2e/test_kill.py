@@ -32,7 +32,6 @@ from farm_intel_tests.support.installations import install
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("e2e")]
 
-KILLS = 20
 KILLS_PER_HOME = 2
 """The second one hits the resumption."""
 WORLD = WorldOptions(days=5, revisit_days=1, farms=0, tile_px=360, sizes_ha=(1.0,), cloudiness=0.3)
@@ -122,8 +121,9 @@ def workers(template: Path) -> Iterator[Workers]:
     process.wait(30)
 
 
-def test_killed_at_twenty_random_moments_and_resumed(
-    template: Path, workers: Workers, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.nightly)])
+def test_killed_at_random_moments_and_resumed(
+    template: Path, workers: Workers, capsys: pytest.CaptureFixture[str], kills: int
 ) -> None:
     log = template.parent / LOG
     workers.run(copy_of(template, "warm"))
@@ -134,7 +134,7 @@ def test_killed_at_twenty_random_moments_and_resumed(
     seed = random.SystemRandom().randrange(10**6)
     chance = random.Random(seed)
     stored: list[int] = []
-    for number in range(KILLS // KILLS_PER_HOME):
+    for number in range(kills // KILLS_PER_HOME):
         home = copy_of(template, f"killed{number}")
         container = opened(home)
         when = f"seed {seed}, home {number}, {duration:.3f} s undisturbed, killed after"

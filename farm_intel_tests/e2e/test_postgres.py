@@ -23,7 +23,7 @@ DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 WORLD = WorldOptions(days=11, farms=4, tile_px=360, sizes_ha=(0.25, 1.0, 5.0), cloudiness=0.3)
 BLOCK = ("--indices", "ndvi,evi", "--from", "2026-01-04", "--to", "2026-01-14")
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgresql")]
+pytestmark = [pytest.mark.nightly, pytest.mark.slow, pytest.mark.xdist_group("postgresql")]
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_world(tmp_path_factory.mktemp("faults") / "world").folder
 
 
+NIGHTLY = dict.fromkeys(("landsat", "modis", "sentinel_hub tables"), (pytest.mark.nightly,))
+"""Columns whose adapter another one strikes already; `make faults` has them all."""
+
+
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(one.name, marks=pytest.mark.xdist_group(f"faults-{n % 2}")) for n, one in enumerate(COLUMNS)],
+    [
+        pytest.param(one.name, marks=[pytest.mark.xdist_group(f"faults-{n % 2}"), *NIGHTLY.get(one.name, ())])
+        for n, one in enumerate(COLUMNS)
+    ],
 )
 def test_a_fault_ends_in_a_right_answer_a_right_fallback_or_a_typed_failure(world: Path, name: str) -> None:
     (verdicts,) = run_columns(world, [name], SLICE, processes=1, on_column=lambda _: None)
