@@ -14,6 +14,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(300)
 def test_every_crash_point_of_an_occurrence_and_a_delivery_is_recovered_from(tmp_path: Path) -> None:
     found = run_points(tmp_path, errors=())
