@@ -111,6 +111,18 @@ class ActivityService:
         """Take an answer; see `Answering.answer`."""
         return self.answering.answer(activity_id, due_at, answer)
 
+    def dead_letters(self, farm_ids: Sequence[str] | None = None, *, limit: int = 1000) -> list[Occurrence]:
+        """Return what was given up, by due time; None asks for all farms."""
+        return self.answering.dead_letters(farm_ids, limit=limit)
+
+    def replay(self, activity_id: str, due_at: datetime, *, by: str) -> Occurrence:
+        """Let what was given up be tried again; see `Answering.replay`."""
+        return self.answering.replay(activity_id, due_at, by=by)
+
+    def drop(self, activity_id: str, due_at: datetime, *, note: str, by: str) -> Occurrence:
+        """Give it up for good; see `Answering.drop`."""
+        return self.answering.drop(activity_id, due_at, note=note, by=by)
+
     def plan(self, farm_ids: Sequence[str], *, start: date, end: date) -> list[Planned]:
         """Return the plan of the days; see `Planning.plan`."""
         return self.plans.plan(farm_ids, start=start, end=end)

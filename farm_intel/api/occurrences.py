@@ -17,6 +17,7 @@ from farm_intel.domain.errors import UnknownNameError
 router = APIRouter(prefix="/v1/occurrences", tags=["activities"], responses=documented(400, 401, 422, 503))
 
 MAX_QUANTITIES = 50
+MOST_DEAD_LETTERS = 1000
 
 Quantities = Annotated[dict[Identifier, bool | Number | Text | None], Field(max_length=MAX_QUANTITIES)]
 
@@ -36,6 +37,12 @@ class AnswerIn(Body):
         if not self.done and not self.reason.strip():
             raise ValueError("an occurrence that was not done needs a reason")
         return self
+
+
+class DropIn(Body):
+    """Why a dead letter is given up."""
+
+    note: Text
 
 
 class OccurrenceOut(BaseModel):
@@ -71,6 +78,29 @@ class OccurrenceOut(BaseModel):
             assignee=occurrence.assignee,
             acknowledge_by=occurrence.acknowledge_by,
         )
+
+
+@router.get("/dead-letters", operation_id="listDeadOccurrences")
+def list_dead_letters(services: Services, user: User) -> list[OccurrenceOut]:
+    """List what was given up after its last attempt on farms the user may see."""
+    found = services.activities.dead_letters(limit=MOST_DEAD_LETTERS)
+    return [OccurrenceOut.of(row) for row in found if services.access.may_see(user, row.farm_id)]
+
+
+@router.post("/{activity_id}/{due_at}/replay", operation_id="replayOccurrence", responses=documented(404, 409))
+def replay_occurrence(services: Services, user: User, activity_id: Identifier, due_at: Instant) -> OccurrenceOut:
+    """Let what was given up be tried again, with all its attempts."""
+    _check_visible(services, user, activity_id, due_at)
+    return OccurrenceOut.of(services.activities.replay(activity_id, due_at, by=user))
+
+
+@router.post("/{activity_id}/{due_at}/drop", operation_id="dropOccurrence", responses=documented(404, 409))
+def drop_occurrence(
+    services: Services, user: User, activity_id: Identifier, due_at: Instant, body: DropIn
+) -> OccurrenceOut:
+    """Give it up for good, and say why."""
+    _check_visible(services, user, activity_id, due_at)
+    return OccurrenceOut.of(services.activities.drop(activity_id, due_at, note=body.note, by=user))
 
 
 @router.post("/{activity_id}/{due_at}/answer", operation_id="answerOccurrence", responses=documented(404, 409))

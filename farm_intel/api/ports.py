@@ -52,6 +52,18 @@ class ActivitiesPort(Protocol):
         """Record what somebody said; IllegalTransitionError where it is settled."""
         ...
 
+    def dead_letters(self, *, limit: int) -> Sequence[Occurrence]:
+        """Return what was given up, by due time."""
+        ...
+
+    def replay(self, activity_id: str, due_at: datetime, *, by: str) -> Occurrence:
+        """Let what was given up be tried again; IllegalTransitionError where it was not."""
+        ...
+
+    def drop(self, activity_id: str, due_at: datetime, *, note: str, by: str) -> Occurrence:
+        """Give it up for good; IllegalTransitionError where it was not."""
+        ...
+
 
 class OutboxPort(Protocol):
     """The outbox as operators see it."""

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from farm_intel.api.app import create_app
 from farm_intel.api.ports import ApiAccess, ApiServices
 from farm_intel.api.serving import listen, server_config
-from farm_intel.domain.activities import Answer, Occurrence, OccurrenceState, check_transition
+from farm_intel.domain.activities import Answer, IllegalTransitionError, Occurrence, OccurrenceState, check_transition
 from farm_intel.domain.alerts import Alert, AlertState, Severity, check_alert_transition
 from farm_intel.domain.errors import UnknownNameError
 from farm_intel.domain.messages import Audio, Message, MessageState, NewMessage, RenderedText
@@ -135,6 +135,22 @@ class FakeActivities:
         after = OccurrenceState.DONE if answer.done else OccurrenceState.SKIPPED
         check_transition(self.occurrence(activity_id, due_at).state, after, what=f"occurrence {activity_id}")
         self.waiting = replace(self.waiting, state=after, answer=answer)
+        return self.waiting
+
+    def dead_letters(self, *, limit: int) -> list[Occurrence]:
+        return [self.waiting][:limit] if self.waiting.state is OccurrenceState.FAILED else []
+
+    def replay(self, activity_id: str, due_at: datetime, *, by: str) -> Occurrence:
+        return self._settle(activity_id, due_at, OccurrenceState.DUE, f"replayed by {by}")
+
+    def drop(self, activity_id: str, due_at: datetime, *, note: str, by: str) -> Occurrence:
+        return self._settle(activity_id, due_at, OccurrenceState.SKIPPED, f"dropped by {by}: {note}")
+
+    def _settle(self, activity_id: str, due_at: datetime, after: OccurrenceState, reason: str) -> Occurrence:
+        found = self.occurrence(activity_id, due_at)
+        if found.state is not OccurrenceState.FAILED:
+            raise IllegalTransitionError(f"occurrence {activity_id} is {found.state.value}")
+        self.waiting = replace(found, state=after, reason=reason)
         return self.waiting
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,9 @@ ROUTES: list[tuple[str, str, dict[str, Any] | None]] = [
     ("POST", "/v1/alerts/al_1/snooze", {"until": "2099-01-01T00:00:00Z"}),
     ("POST", "/v1/alerts/al_1/resolve", {"reason": "it rained"}),
     ("POST", "/v1/occurrences/act_1/2026-06-30T12:00:00+00:00/answer", {"done": True}),
+    ("GET", "/v1/occurrences/dead-letters", None),
+    ("POST", "/v1/occurrences/act_1/2026-06-30T12:00:00+00:00/replay", None),
+    ("POST", "/v1/occurrences/act_1/2026-06-30T12:00:00+00:00/drop", {"note": "too late"}),
     ("GET", "/v1/outbox?state=dead", None),
     ("POST", "/v1/outbox/msg_1/replay", None),
     ("POST", "/v1/outbox/msg_1/drop", {"note": "the address is gone"}),
@@ -69,13 +73,15 @@ class TestWhoMay:
         is_problem(answer, 401)
         assert answer.headers["www-authenticate"] == "Bearer"
 
-    @pytest.mark.parametrize(("method", "path", "body"), ROUTES[:11])
+    @pytest.mark.parametrize(("method", "path", "body"), ROUTES)
     def test_without_tokens_everybody_is_nobody(self, world: World, method: str, path: str, body: Any) -> None:
         world.tokens = {}
         with TestClient(world.app()) as client:
             is_problem(client.request(method, path, json=body, headers=bearer("anna")), 401)
 
-    @pytest.mark.parametrize(("method", "path", "body"), ROUTES[1:6])
+    @pytest.mark.parametrize(
+        ("method", "path", "body"), [row for row in ROUTES if "/al_1" in row[1] or "/act_1" in row[1]]
+    )
     def test_what_is_not_theirs_does_not_exist(
         self, world: World, client: TestClient, method: str, path: str, body: Any
     ) -> None:
@@ -95,7 +101,7 @@ class TestWhoMay:
 
         assert [alert["alert_id"] for alert in alerts] == ["al_1"]
 
-    @pytest.mark.parametrize(("method", "path", "body"), ROUTES[6:9])
+    @pytest.mark.parametrize(("method", "path", "body"), [row for row in ROUTES if "/outbox" in row[1]])
     def test_the_outbox_is_for_operators(
         self, world: World, client: TestClient, method: str, path: str, body: Any
     ) -> None:
@@ -148,6 +154,20 @@ class TestEffects:
         assert (given.by, dict(given.quantities)) == ("anna", body["quantities"])
         assert abs((given.at - world.clock.now()).total_seconds()) < 60
         is_problem(client.post(path, json=body, headers=bearer("anna")), 409)
+
+    def test_an_occurrence_given_up_is_read_replayed_and_dropped(self, world: World, client: TestClient) -> None:
+        path = "/v1/occurrences/act_1/2026-06-30T12:00:00Z"
+        listing = "/v1/occurrences/dead-letters"
+        assert client.get(listing, headers=bearer("anna")).json() == []
+        is_problem(client.post(f"{path}/replay", headers=bearer("anna")), 409)
+
+        world.activities.waiting = replace(world.activities.waiting, state=OccurrenceState.FAILED)
+        assert [row["activity_id"] for row in client.get(listing, headers=bearer("anna")).json()] == ["act_1"]
+        assert client.post(f"{path}/replay", headers=bearer("anna")).json()["state"] == "due"
+
+        world.activities.waiting = replace(world.activities.waiting, state=OccurrenceState.FAILED)
+        dropped = client.post(f"{path}/drop", json={"note": "too late"}, headers=bearer("anna")).json()
+        assert (dropped["state"], dropped["reason"]) == ("skipped", "dropped by anna: too late")
 
     def test_a_dead_letter_is_replayed(self, world: World, client: TestClient) -> None:
         assert client.post("/v1/outbox/msg_1/replay", headers=bearer("olga")).json()["state"] == "pending"
@@ -303,6 +323,9 @@ class TestOpenApi:
             "resolveAlert",
             "answerOccurrence",
             "listOutbox",
+            "listDeadOccurrences",
+            "replayOccurrence",
+            "dropOccurrence",
             "replayMessage",
             "dropMessage",
             "getAudio",
