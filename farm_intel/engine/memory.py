@@ -4,13 +4,14 @@ glibc gives every thread its own heap and keeps what is freed there. Blocks are 
 another, so each heap grows to its own peak: measured at 5,000 farms, 734 MB resident against 625 MB with one heap, at
 the same CPU (mapping every block afresh would give 540 MB, but costs a quarter more CPU in page faults). By default
 glibc also gives the top of the heap back whenever a large piece of it falls free, only to fault it in again for the
-next block: half of all page faults, a tenth of a second per scene.
+next block: half of all page faults, a tenth of a second per scene. Huge pages spare most of what is left of them.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import mmap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,10 @@ _ARENA_MAX = -8
 """M_ARENA_MAX of glibc's malloc.h."""
 _MMAP_THRESHOLD = -3
 _TRIM_THRESHOLD = -1
+_MMAP_MAX = -4
+_MMAP_MAX_DEFAULT = 65536
+_HUGE_UP_TO = 256 << 20
+"""Of the heap; all that a run with the budget of the settings holds."""
 _HEAP_UP_TO = 4 << 20
 """Larger pieces are mapped on their own; a decoded block of 1024 pixels is half of this."""
 _KEEP_UP_TO = 512 << 20
@@ -32,12 +37,36 @@ _COLLECT_EVERY = 10_000
 def share_one_heap() -> bool:
     """Let threads started from now on share the main heap; returns False where the C library has no such switch."""
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        library = ctypes.CDLL(None)
+        mallopt = library.mallopt
     except (OSError, AttributeError):
         return False
-    settings = ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _HEAP_UP_TO), (_TRIM_THRESHOLD, _KEEP_UP_TO))
-    taken = [mallopt(name, value) for name, value in settings]
+    taken = [mallopt(_ARENA_MAX, 1), mallopt(_TRIM_THRESHOLD, _KEEP_UP_TO)]
+    _ask_for_huge_pages(library)
+    taken.append(mallopt(_MMAP_THRESHOLD, _HEAP_UP_TO))
     return all(taken)
+
+
+def _ask_for_huge_pages(library: ctypes.CDLL) -> None:
+    """Grow the heap, mark what it grew by, and give it back: blocks will be cut from it, and none of it is touched yet.
+
+    Where the system has no huge pages to give, or gives them to everybody, nothing changes.
+    """
+    library.malloc.restype = ctypes.c_void_p
+    library.malloc.argtypes = [ctypes.c_size_t]
+    library.free.argtypes = [ctypes.c_void_p]
+    library.free.restype = None
+    library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    library.mallopt(_MMAP_MAX, 0)  # or it would be mapped on its own
+    try:
+        begin = library.malloc(_HUGE_UP_TO)
+    finally:
+        library.mallopt(_MMAP_MAX, _MMAP_MAX_DEFAULT)
+    if not begin:
+        return
+    page = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
+    library.madvise(page, begin + _HUGE_UP_TO - page, mmap.MADV_HUGEPAGE)
+    library.free(begin)
 
 
 class _Runs:

@@ -68,6 +68,12 @@ def error_for_store(ref: BandRef, location: Location, error: Exception) -> FarmI
         return ref.problem(SceneProblemKind.NOT_FOUND, "there is no such file")
     if isinstance(error, PermissionError) or "Permission denied" in str(error):
         return ref.problem(SceneProblemKind.ACCESS_DENIED, "the file may not be read")
+    if isinstance(error, OSError) and error.errno is not None:
+        return ref.problem(
+            SceneProblemKind.UNREADABLE_FILE,
+            f"the file cannot be read ({error.strerror})",
+            hint="Check the disk or the network share it lies on.",
+        )
     if location.scheme is Scheme.FILE:
         return ref.problem(SceneProblemKind.UNREADABLE_FILE, "the file ends before the bytes its header promises")
     return TransferError(f"{ref}: the transfer broke off or timed out", hint="Try again later.")

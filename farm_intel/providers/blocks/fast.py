@@ -20,7 +20,7 @@ from farm_intel.providers.blocks.directory import UnsupportedFileError
 from farm_intel.providers.blocks.headers import check_places, fill_value, pad_block
 from farm_intel.providers.blocks.locations import Scheme
 from farm_intel.providers.blocks.options import ReaderOptions
-from farm_intel.providers.blocks.source import RangeSource, ReadContext
+from farm_intel.providers.blocks.source import Pieces, RangeSource, ReadContext
 from farm_intel.providers.blocks.tiff import Level, TiffHeader, read_header
 
 _GAP_BYTES = 64 * 1024
@@ -131,16 +131,13 @@ class FastBand:
         runs = _coalesce(level, blocks, stored)
 
         async def read_run(run: _Run) -> None:
-            data = memoryview(await self._source.fetch(run.start, run.stop))
+            pieces = await self._source.hold(run.start, run.stop)
             loop = asyncio.get_running_loop()
 
             async def decode(position: int) -> None:
-                place = blocks[position]
-                start = int(level.offsets[place]) - run.start
-                piece = data[start : start + int(level.sizes[place])]
                 wanted = None if rows is None else rows[position]
                 result[position] = await loop.run_in_executor(
-                    self._context.pool, self._decode, level, place, piece, wanted
+                    self._context.pool, self._decode, level, blocks[position], pieces, wanted
                 )
 
             await together([decode(position) for position in run.blocks])
@@ -148,12 +145,15 @@ class FastBand:
         await together([read_run(run) for run in runs])
         return result
 
-    def _decode(self, level: Level, place: tuple[int, int], data: memoryview, wanted: Rows | None) -> Block:
+    def _decode(self, level: Level, place: tuple[int, int], pieces: Pieces, wanted: Rows | None) -> Block:
         shape = level.form.shape
         height = min(shape[0], level.height_px - place[0] * shape[0])
         width = min(shape[1], level.width_px - place[1] * shape[1])
         try:
+            data = pieces.piece(int(level.offsets[place]), int(level.sizes[place]))
             block = decode_block(data, level.form, wanted)
+        except (EOFError, OSError) as error:
+            raise self._source.unreadable(error) from error
         except CorruptBlockError as error:
             raise self._source.ref.problem(
                 SceneProblemKind.UNREADABLE_FILE,
@@ -177,6 +177,9 @@ def fast_blocks(options: ReaderOptions) -> Callable[[Executor], AbstractAsyncCon
 
 async def together(jobs: Sequence[Coroutine[Any, Any, None]]) -> None:
     """Run jobs at once; the first failure cancels the others and is raised as it is."""
+    if len(jobs) == 1:  # most often: farms of a group lie in one block, and tasks for it cost more than asking
+        await jobs[0]
+        return
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
         await asyncio.gather(*tasks)

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import obstore
 import stamina
@@ -17,6 +18,7 @@ from obstore.store import AzureStore, HTTPStore, LocalStore, S3Store
 from farm_intel.domain.errors import FarmIntelError, SceneProblemError, SceneProblemKind, ThrottledError
 from farm_intel.domain.scenes import BandFile
 from farm_intel.providers.blocks.failures import TransferError, ask_status, error_for_status, error_for_store
+from farm_intel.providers.blocks.local import LocalRange
 from farm_intel.providers.blocks.locations import (
     BandRef,
     Location,
@@ -152,6 +154,32 @@ def s3_config(options: S3Options) -> S3Config:
     return config
 
 
+class Pieces(Protocol):
+    """Bytes of a file that are here, or will be when they are asked for."""
+
+    def piece(self, start: int, size: int) -> memoryview:
+        """Return `size` bytes of the file from `start`; good until the same thread asks again.
+
+        Raises:
+            EOFError: a local file ends before them; the number of missing bytes is its argument.
+            OSError: a local disk failed.
+
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedRange:
+    """Bytes from `first` on."""
+
+    first: int
+    data: Bytes
+
+    def piece(self, start: int, size: int) -> memoryview:
+        """Return `size` bytes of the file from `start`."""
+        return memoryview(self.data)[start - self.first : start - self.first + size]
+
+
 class RangeSource:
     """One file as byte ranges."""
 
@@ -191,6 +219,37 @@ class RangeSource:
             self.location = fresh
         return await self._fetch(start, stop, may_end_early=may_end_early)
 
+    async def hold(self, start: int, stop: int) -> Pieces:
+        """Return bytes [start, stop) to be taken piece by piece: fetched if remote, announced if local.
+
+        Raises:
+            SceneProblemError: the file is not there, not ours to read, or shorter than `stop`.
+            TransientError: no good answer within the retries.
+
+        """
+        if self.location.scheme is not Scheme.FILE:
+            return FetchedRange(start, await self.fetch(start, stop))
+        self._context.meter.asked()
+        try:
+            held = LocalRange(self.location.path, start, stop)  # waits for nothing: the disk reads ahead by itself
+        except (EOFError, OSError) as error:
+            raise self.unreadable(error) from error
+        self._context.meter.received(stop - start)
+        return held
+
+    def unreadable(self, error: OSError | EOFError) -> FarmIntelError:
+        """Return our error for one that a local file raised."""
+        if isinstance(error, EOFError):
+            return self._cut_off(error.args[0])
+        return error_for_store(self.ref, self.location, error)
+
+    def _cut_off(self, missing: int) -> SceneProblemError:
+        return self.ref.problem(
+            SceneProblemKind.UNREADABLE_FILE,
+            f"the file ends {missing} bytes before the block that its header promises",
+            hint="The file is truncated; have it delivered again.",
+        )
+
     async def probe(self) -> None:
         """Ask for the first byte once, without retries; raises what is wrong with the file or its server."""
         await self._attempt(0, 1, may_end_early=True)
@@ -224,11 +283,7 @@ class RangeSource:
                 raise named from error
         context.meter.received(len(data))
         if len(data) != stop - start and not may_end_early:
-            raise self.ref.problem(
-                SceneProblemKind.UNREADABLE_FILE,
-                f"the file ends {stop - start - len(data)} bytes before the block that its header promises",
-                hint="The file is truncated; have it delivered again.",
-            )
+            raise self._cut_off(stop - start - len(data))
         return data
 
 
