@@ -44,7 +44,7 @@ PEOPLE: tuple[dict[str, Any], ...] = (
     },
 )
 """The farmer, her neighbour, and the agronomist, whose quiet hours a critical alert does not keep."""
-COOPERATIVE: dict[str, Any] = {"user_id": "cooperative", "rule_class": "stress", "language": "en", "audience": "owner"}
+COOPERATIVE: dict[str, Any] = {"user_id": "cooperative", "rule_class": "stress", "language": "en"}
 """Hears of every farm, by webhook."""
 
 

@@ -18,11 +18,10 @@ from farm_intel.alerts.ports import AlertWork, Farms
 from farm_intel.domain.alerts import Alert, AlertEvent, AlertState, Evaluation
 from farm_intel.domain.errors import UnknownNameError
 from farm_intel.domain.messages import NewMessage, Notice, Renderer
-from farm_intel.domain.routing import route
+from farm_intel.domain.routing import ANY, SUBSCRIBERS, route
 
 SENT = "sent"
 DROPPED = "dropped"
-EVERYBODY = "subscribers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +31,9 @@ class Occasion:
     name: str
     """`opened`, `step:1`, `reminder:7`, `resolved`."""
     text_key: str
-    audience: str = EVERYBODY
+    audience: str = SUBSCRIBERS
     only: Collection[str] | None = None
-    """Recipients it is for; None for all the subscriptions say."""
+    """Recipients it is for, whatever group they are in; None for all the subscriptions say."""
     step: int = 0
     """Number of the escalation step, from 1."""
 
@@ -90,7 +89,7 @@ class Teller:
             rule_class=alert.rule_class,
             severity=alert.severity,
             text_key=occasion.text_key,
-            audience=occasion.audience,
+            audience=occasion.audience if occasion.only is None else ANY,
             params={
                 "farm_name": self._farm_name(alert.farm_id),
                 "rule": alert.rule,

@@ -27,7 +27,10 @@ from farm_intel.domain.messages import STREAM
 )
 @click.option("--language", default="en", show_default=True, help="en, fr, sw.")
 @click.option(
-    "--audience", default="subscribers", show_default=True, help="Group that escalation steps name, e.g. agronomist."
+    "--audience",
+    default="subscribers",
+    show_default=True,
+    help="Group that escalation steps name, e.g. agronomist: told by these steps only.",
 )
 @click.option(
     "--min-severity",

@@ -200,7 +200,7 @@ class Subscription:
     """Mail address, URL, apprise URL (a secret!), or empty for `stream`."""
     language: str = "en"
     audience: str = "subscribers"
-    """Which escalation steps reach it: `subscribers` all steps addressed to subscribers; else the group's name."""
+    """`subscribers` is told from the beginning; a group by the escalation steps that name it, and of the end."""
     min_severity: Severity = Severity.INFO
     quiet_from: str = ""
     """`HH:MM` in `time_zone`; empty for no quiet hours."""

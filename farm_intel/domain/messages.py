@@ -32,6 +32,7 @@ class Notice:
     params: Mapping[str, str | float | int | None]
     """Values of the template; numbers with the unit in their name, days as ISO dates."""
     audience: str = "subscribers"
+    """Those, or the group an escalation step names; `*` for both."""
     data: Mapping[str, object] = field(default_factory=dict)
     """What a program needs: ids, rule, day, evidence. No secrets, below 20 kB as JSON."""
 

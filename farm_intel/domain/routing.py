@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -11,6 +12,8 @@ from farm_intel.domain.alerts import Severity, Subscription
 from farm_intel.domain.messages import NewMessage, Notice, RenderedText, Renderer
 
 ANY = "*"
+SUBSCRIBERS = "subscribers"
+"""The audience of those who are told from the beginning; all others are groups that escalation steps name."""
 
 
 def route(
@@ -18,17 +21,20 @@ def route(
 ) -> tuple[NewMessage, ...]:
     """Return one message per subscription the notice is for, ready to be enqueued.
 
-    Critical notices do not wait for the end of quiet hours; all others do.
+    Critical notices do not wait for the end of quiet hours; all others do. What nobody is plainly subscribed to goes to
+    the groups that escalation steps name: better too much than that nobody hears of it.
 
     Raises:
         UnknownNameError: the notice's template does not exist.
 
     """
+    known = tuple(subscriptions)
+    chosen = [subscription for subscription in known if is_for(notice, subscription)]
+    if not chosen and notice.audience == SUBSCRIBERS:
+        chosen = [subscription for subscription in known if is_for(replace(notice, audience=ANY), subscription)]
     texts: dict[str, RenderedText] = {}
     messages: dict[str, NewMessage] = {}
-    for subscription in subscriptions:
-        if not is_for(notice, subscription):
-            continue
+    for subscription in chosen:
         language = subscription.language
         if language not in texts:
             texts[language] = renderer.render(notice, language)
@@ -44,7 +50,7 @@ def is_for(notice: Notice, subscription: Subscription) -> bool:
         and subscription.farm_id in {ANY, notice.farm_id}
         and subscription.rule_class in {ANY, notice.rule_class}
         and subscription.min_severity <= notice.severity
-        and notice.audience in {"subscribers", subscription.audience}
+        and notice.audience in {ANY, subscription.audience}
     )
 
 
