@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farm_intel.domain.farms import Farm
-from farm_intel.domain.geo import union_bbox
+from farm_intel.domain.geo import BBox, union_bbox
 from farm_intel.domain.observations import ObservationStatus
 from farm_intel.domain.ports import ObservationStore, SceneCatalog
 from farm_intel.domain.products import CollectionProfile
@@ -130,6 +130,7 @@ def _assign(found: FarmScenes, farms: Sequence[Farm], scenes: Iterable[Scene], w
     import shapely
 
     boundaries = shapely.from_wkb([farm.boundary_wkb for farm in farms])
+    boxes = np.array([(farm.bbox.west, farm.bbox.south, farm.bbox.east, farm.bbox.north) for farm in farms])
     cells: dict[tuple[date, str], set[str]] = defaultdict(set)
     for scene in scenes:
         day = solar_day(scene.acquired_at, farms[0].longitude_deg)
@@ -137,7 +138,7 @@ def _assign(found: FarmScenes, farms: Sequence[Farm], scenes: Iterable[Scene], w
             continue
         found.problems.extend(p for p in scene.problems if scene.scene_id not in found.scenes)
         found.scenes[scene.scene_id] = scene
-        in_box = np.array([scene.bbox.intersects(farm.bbox) for farm in farms])
+        in_box = boxes_touching(scene.bbox, boxes)
         seen = in_box & _in_footprint(scene, boundaries)
         for position in np.flatnonzero(in_box).tolist():
             cell = (day, farms[position].farm_id)
@@ -148,6 +149,23 @@ def _assign(found: FarmScenes, farms: Sequence[Farm], scenes: Iterable[Scene], w
     for cell, ids in cells.items():
         found.by_cell[cell] = tuple(sorted(ids))
         found.missed.discard(cell)
+
+
+def boxes_touching(box: BBox, boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which boxes share at least a point with `box`, as `BBox.intersects` does one by one.
+
+    Args:
+        box: of a scene.
+        boxes: (n, 4) west, south, east, north of farms, degrees; west > east crosses the antimeridian.
+
+    """
+    west, south, east, north = boxes.T
+    touching = np.zeros(len(boxes), np.bool_)
+    for part in box.split():
+        begins, ends = west <= part.east, part.west <= east
+        beside = np.where(west > east, begins | ends, begins & ends)
+        touching |= beside & (south <= part.north) & (part.south <= north)
+    return touching
 
 
 def _in_footprint(scene: Scene, boundaries: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
