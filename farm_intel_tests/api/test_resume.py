@@ -36,11 +36,8 @@ def test_the_trial_sees_a_plain_sequence_on_postgresql(fresh_postgres_url: str) 
     assert outcome.missed > 0, str(outcome)
 
 
-@pytest.mark.parametrize(
-    "mutant",
-    # the first two are found by chance, on a quiet machine by too little of it
-    [pytest.param("sequence", marks=pytest.mark.nightly), pytest.param("newest", marks=pytest.mark.nightly), "skips"],
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("mutant", ["sequence", "newest", "skips"])
 def test_the_trial_sees_each_fault(tmp_path: Path, mutant: str) -> None:
     """A number outside its transaction, the original's replay of the newest 50, and a cursor one too far."""
     outcome = run_trial(

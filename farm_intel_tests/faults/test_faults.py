@@ -22,7 +22,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_world(tmp_path_factory.mktemp("faults") / "world").folder
 
 
-NIGHTLY = dict.fromkeys(("landsat", "modis", "sentinel_hub tables"), (pytest.mark.nightly,))
+NIGHTLY = dict.fromkeys(("landsat", "modis", "sentinel_hub tables", "earth_engine tables"), (pytest.mark.nightly,))
 """Columns whose adapter another one strikes already; `make faults` has them all."""
 
 

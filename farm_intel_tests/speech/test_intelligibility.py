@@ -27,7 +27,8 @@ def tool():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param("hibari", marks=pytest.mark.nightly), "flite"])
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["hibari", "flite"])
 def test_an_engine_is_understood(tool, name):
     (engine,) = default_engines([name])
     if not engine.installed():

@@ -168,7 +168,15 @@ def test_nothing_is_told_before_it_is_on_the_disk(sqlite_store, tmp_path):
 @strace
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
-    ("call", "when"), [("rename", 1), ("rename", 3), ("fsync", 2), ("fsync", 1), ("syncfs", 1), ("pwrite64", 9)]
+    ("call", "when"),
+    [
+        ("rename", 1),
+        ("syncfs", 1),
+        ("pwrite64", 9),
+        pytest.param("rename", 3, marks=pytest.mark.nightly),
+        pytest.param("fsync", 1, marks=pytest.mark.nightly),
+        pytest.param("fsync", 2, marks=pytest.mark.nightly),
+    ],
 )
 def test_killed_inside_a_system_call(sqlite_store, tmp_path, call, when):
     url, rasters = str(sqlite_store.engine.url), sqlite_store.rasters
@@ -187,10 +195,11 @@ def test_killed_inside_a_system_call(sqlite_store, tmp_path, call, when):
     ("call", "fault"),
     [
         ("write", "error=ENOSPC:when=10"),
-        ("write", "retval=0x7fff:when=10"),
-        ("fsync", "error=EIO:when=1"),  # counted per thread, and none is sure to flush two files
+        pytest.param("write", "retval=0x7fff:when=10", marks=pytest.mark.nightly),
+        # counted per thread, and none is sure to flush two files
+        pytest.param("fsync", "error=EIO:when=1", marks=pytest.mark.nightly),
         ("syncfs", "error=EIO:when=1"),
-        ("rename", "error=ENOSPC:when=2"),
+        pytest.param("rename", "error=ENOSPC:when=2", marks=pytest.mark.nightly),
         ("pwrite64", "error=ENOSPC:when=12+"),
     ],
 )
