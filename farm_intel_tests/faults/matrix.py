@@ -42,6 +42,9 @@ class Selection:
     places: tuple[str, ...] = ()
     cells: tuple[tuple[str, str], ...] = ()
     """(row, mode)"""
+    call_timeout_s: float = CALL_TIMEOUT_S
+    deadline_s: float = DEADLINE_S
+    """Of rows that are not patient."""
 
     def takes(self, row: str, place: str, mode: str) -> bool:
         """Return whether a cell is meant."""
@@ -65,7 +68,7 @@ def run_column(name: str, world: Path, selection: Selection = ALL) -> list[Verdi
             for row in FAULTS:
                 for mode in (ONCE, MIDWAY, ALWAYS):
                     if selection.takes(row.name, place, mode) and _occurs(running, place, mode):
-                        verdicts += _fault_runs(running, row, place, path, mode)
+                        verdicts += _fault_runs(running, row, place, path, mode, selection)
         known = running.known
     for data in DATA_FAULTS:
         if one.name in data.columns and selection.takes(data.name, "data", ALWAYS):
@@ -105,9 +108,11 @@ def _occurs(running: Bench, place: str, mode: str) -> bool:
     return running.requests[place] >= 1
 
 
-def _fault_runs(running: Bench, row: FaultRow, place: str, path: str, mode: str) -> Iterator[Verdict]:
-    deadline_s = PATIENT_DEADLINE_S if row.patient else DEADLINE_S
-    timeout_s = PATIENT_TIMEOUT_S if row.patient else CALL_TIMEOUT_S
+def _fault_runs(
+    running: Bench, row: FaultRow, place: str, path: str, mode: str, selection: Selection
+) -> Iterator[Verdict]:
+    deadline_s = PATIENT_DEADLINE_S if row.patient else selection.deadline_s
+    timeout_s = PATIENT_TIMEOUT_S if row.patient else selection.call_timeout_s
     alone = (running.column.provider,)
     orders = (alone, (*alone, running.column.stand_in)) if mode == ALWAYS and not row.harmless else (alone,)
     for order in orders:

@@ -12,8 +12,14 @@ from farm_intel_tests.faults.matrix import Selection, run_columns
 from farm_intel_tests.faults.recovering import dead_host, stop_and_start
 from farm_intel_tests.faults.rows import ALWAYS, ONCE
 
-SLICE = Selection(places=(PIXELS, STATISTICS), cells=(("403", ALWAYS), ("503", ALWAYS), ("truncated", ONCE)))
-"""One fault per class: refused, down for now, an answer that breaks off."""
+SLICE = Selection(
+    places=(PIXELS, STATISTICS),
+    cells=(("403", ALWAYS), ("503", ALWAYS), ("truncated", ONCE)),
+    call_timeout_s=10.0,
+    deadline_s=30.0,
+)
+"""One fault per class: refused, down for now, an answer that breaks off. None of them hangs, so there is time for a
+machine that runs other tests as well."""
 
 
 @pytest.fixture(scope="session")
