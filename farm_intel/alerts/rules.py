@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from farm_intel.alerts.kinds import KINDS, check_parameters
-from farm_intel.domain.alerts import AlertRule, EscalationStep, Severity
+from farm_intel.domain.alerts import SUBSCRIBERS, AlertRule, EscalationStep, Severity
 from farm_intel.domain.errors import BadRequestError, UnknownNameError
 from farm_intel.indices.tables import Table
 
@@ -303,7 +303,7 @@ def _step(step: Table) -> EscalationStep:
         )
     result = EscalationStep(
         after=timedelta(hours=after_h),
-        audience=step.text("audience", "subscribers"),
+        audience=step.text("audience", SUBSCRIBERS),
         min_severity=_severity(step, "min_severity") if step.has("min_severity") else Severity.INFO,
     )
     step.finish()

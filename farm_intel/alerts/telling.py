@@ -15,10 +15,10 @@ from datetime import datetime
 
 from farm_intel.alerts.lifecycle import SYSTEM, moved
 from farm_intel.alerts.ports import AlertWork, Farms
-from farm_intel.domain.alerts import Alert, AlertEvent, AlertState, Evaluation
+from farm_intel.domain.alerts import SUBSCRIBERS, Alert, AlertEvent, AlertState, Evaluation
 from farm_intel.domain.errors import UnknownNameError
 from farm_intel.domain.messages import NewMessage, Notice, Renderer
-from farm_intel.domain.routing import ANY, SUBSCRIBERS, route
+from farm_intel.domain.routing import ANY, route
 
 SENT = "sent"
 DROPPED = "dropped"

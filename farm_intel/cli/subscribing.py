@@ -8,7 +8,7 @@ import click
 
 from farm_intel.bootstrap import Container, container_from_environment
 from farm_intel.cli.output import emit, format_option
-from farm_intel.domain.alerts import Severity, Subscription
+from farm_intel.domain.alerts import SUBSCRIBERS, Severity, Subscription
 from farm_intel.domain.errors import BadRequestError, NotConfiguredError
 from farm_intel.domain.messages import STREAM
 
@@ -28,7 +28,7 @@ from farm_intel.domain.messages import STREAM
 @click.option("--language", default="en", show_default=True, help="en, fr, sw.")
 @click.option(
     "--audience",
-    default="subscribers",
+    default=SUBSCRIBERS,
     show_default=True,
     help="Group that escalation steps name, e.g. agronomist: told by these steps only.",
 )

@@ -9,6 +9,9 @@ from enum import IntEnum, StrEnum
 
 from farm_intel.domain.activities import IllegalTransitionError
 
+SUBSCRIBERS = "subscribers"
+"""The audience of those who are told from the beginning; all others are groups that escalation steps name."""
+
 
 class Severity(IntEnum):
     """How much an alert matters; comparable."""
@@ -38,7 +41,7 @@ class EscalationStep:
 
     after: timedelta
     """Since the alert opened."""
-    audience: str = "subscribers"
+    audience: str = SUBSCRIBERS
     """`subscribers`, or the name of a group that subscriptions may carry, e.g. `agronomist`, `owner`."""
     min_severity: Severity = Severity.INFO
 
@@ -199,7 +202,7 @@ class Subscription:
     address: str
     """Mail address, URL, apprise URL (a secret!), or empty for `stream`."""
     language: str = "en"
-    audience: str = "subscribers"
+    audience: str = SUBSCRIBERS
     """`subscribers` is told from the beginning; a group by the escalation steps that name it, and of the end."""
     min_severity: Severity = Severity.INFO
     quiet_from: str = ""

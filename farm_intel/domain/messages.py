@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from farm_intel.domain.alerts import Severity
+from farm_intel.domain.alerts import SUBSCRIBERS, Severity
 
 STREAM = "stream"
 """Channel of WebSocket and server-sent events: no outbox row; the event is written where the message is enqueued."""
@@ -31,7 +31,7 @@ class Notice:
     """Key of the translatable template."""
     params: Mapping[str, str | float | int | None]
     """Values of the template; numbers with the unit in their name, days as ISO dates."""
-    audience: str = "subscribers"
+    audience: str = SUBSCRIBERS
     """Those, or the group an escalation step names; `*` for both."""
     data: Mapping[str, object] = field(default_factory=dict)
     """What a program needs: ids, rule, day, evidence. No secrets, below 20 kB as JSON."""

@@ -8,12 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from farm_intel.domain.alerts import Severity, Subscription
+from farm_intel.domain.alerts import SUBSCRIBERS, Severity, Subscription
 from farm_intel.domain.messages import NewMessage, Notice, RenderedText, Renderer
 
 ANY = "*"
-SUBSCRIBERS = "subscribers"
-"""The audience of those who are told from the beginning; all others are groups that escalation steps name."""
 
 
 def route(

@@ -117,8 +117,7 @@ def _area_blocks(pixels: PixelSet, areas: npt.NDArray[np.int64], layout: BandLay
     blocks = [first[single]]
     for slot in np.nonzero(~single)[0].tolist():
         found = _window_blocks(layout, int(first[slot]), int(last[slot]))
-        # a window ends where its pixels end, so that two blocks side by side both have some
-        if not layout.margin_px and len(found) > 2:
+        if not layout.margin_px:
             found = _pixel_blocks(pixels, int(areas[slot]), layout)
         slots.append(np.full(len(found), slot, np.int64))
         blocks.append(found)

@@ -121,7 +121,7 @@ def workers(template: Path) -> Iterator[Workers]:
     process.wait(30)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.nightly)])
 def test_killed_at_random_moments_and_resumed(
     template: Path, workers: Workers, capsys: pytest.CaptureFixture[str], kills: int
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
 import time
 from datetime import UTC, datetime, timedelta
@@ -15,7 +17,8 @@ import rasterio
 
 from farm_intel.domain.errors import SceneProblemError, SceneProblemKind, ThrottledError, TransientError
 from farm_intel.engine.blocks import BlockReader
-from farm_intel.providers.blocks.failures import parse_retry_after
+from farm_intel.providers.blocks.failures import error_for_store, parse_retry_after
+from farm_intel.providers.blocks.locations import BandRef, Location, Scheme
 from farm_intel.resilience.guard import PlainGuard
 from farm_intel.resilience.retry import RetryPolicy
 from farm_intel.simulation.range_faults import Fault, FaultKind
@@ -338,3 +341,24 @@ def test_a_header_behind_the_first_request_is_read_with_more(path: Path, *, remo
 
     assert counters.requests >= 3
     np.testing.assert_array_equal(blocks[4], reference(path, 1, 1, (256, 256), 0))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "number", "expected"),
+    [
+        (Scheme.FILE, errno.EIO, SceneProblemError),
+        (Scheme.FILE, errno.ESTALE, SceneProblemError),
+        (Scheme.HTTP, errno.ECONNRESET, TransientError),
+        (Scheme.S3, errno.ETIMEDOUT, TransientError),
+    ],
+)
+def test_a_broken_disk_stays_broken_and_a_broken_connection_may_come_back(
+    scheme: Scheme, number: int, expected: type[Exception]
+) -> None:
+    ref = BandRef(scene_id="S1", band="red", display="a place")
+    broken = OSError(number, os.strerror(number))
+
+    error = error_for_store(ref, Location(scheme=scheme, base="", path="B04.tif"), broken)
+
+    assert isinstance(error, expected)
+    assert "S1" in str(error)

@@ -68,7 +68,7 @@ def error_for_store(ref: BandRef, location: Location, error: Exception) -> FarmI
         return ref.problem(SceneProblemKind.NOT_FOUND, "there is no such file")
     if isinstance(error, PermissionError) or "Permission denied" in str(error):
         return ref.problem(SceneProblemKind.ACCESS_DENIED, "the file may not be read")
-    if isinstance(error, OSError) and error.errno is not None:
+    if location.scheme is Scheme.FILE and isinstance(error, OSError) and error.errno is not None:
         return ref.problem(
             SceneProblemKind.UNREADABLE_FILE,
             f"the file cannot be read ({error.strerror})",

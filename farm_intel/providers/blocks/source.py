@@ -231,7 +231,9 @@ class RangeSource:
             return FetchedRange(start, await self.fetch(start, stop))
         self._context.meter.asked()
         try:
-            held = LocalRange(self.location.path, start, stop)  # waits for nothing: the disk reads ahead by itself
+            held = LocalRange(
+                self.location.path, start, stop
+            )  # only opened; its bytes are waited for where they are decoded
         except (EOFError, OSError) as error:
             raise self.unreadable(error) from error
         self._context.meter.received(stop - start)
