@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from farm_intel.bootstrap.watching import Watching
-from farm_intel.domain.errors import BadRequestError
+from farm_intel.domain.errors import BadRequestError, UnknownNameError
 from farm_intel.domain.ports import Progress
 from farm_intel.domain.quality import QualityRule
 from farm_intel.settings import Settings
@@ -349,16 +349,18 @@ class Container(Watching):
         end: date | None,
         target: Path,
         progress: Progress,
+        provider_name: str | None = None,
     ) -> CubeReport:
         """Write an analyst's cube of one farm as Zarr; without days, over the days its calendar knows.
 
         Raises:
             BadRequestError: no usable scene, the days are upside down, or none given and none known.
+            UnknownNameError: there is no such provider in use.
 
         """
-        from farm_intel.observing.cube import write_cube
+        from farm_intel.observing.cube import CubeSource, write_cube
 
-        provider = self.providers[self.settings.provider]
+        provider = self._file_provider(provider_name or self.settings.provider)
         if start is None or end is None:
             known = self.observations.calendar(farm_id=self.farms.get(farm_id).farm_id, provider=provider.name)
             if not known:
@@ -371,10 +373,29 @@ class Container(Watching):
             farm=self.farms.get(farm_id),
             scenes=self.observing.scenes_over(farm_id, start=start, end=end, provider=provider.name),
             indices=self.registry.select(slugs),
-            profile=provider.profile,
-            refresh=provider.catalog.refresh,
+            source=CubeSource(
+                profile=provider.profile,
+                refresh=provider.catalog.refresh,
+                options=self.engine_options,
+                gdal=provider.gdal() if provider.gdal else {},
+            ),
             progress=progress,
         )
+
+    def _file_provider(self, name: str) -> ImageryProvider:
+        """Return a provider whose scenes are files."""
+        self.check_provider(name)
+        if name not in self.providers:
+            raise UnknownNameError(
+                f"provider {name} is not in use", hint=f"In use: {', '.join(self.providers)} (FARM_INTEL_PROVIDERS)."
+            )
+        provider = self.providers[name]
+        if provider.gdal is None:
+            raise BadRequestError(
+                f"provider {name} answers with pixels, not with files, and the cube is made of files",
+                hint="Choose a provider with a STAC catalogue by --provider.",
+            )
+        return provider
 
     def stac_item(self, farm_id: str, day: date, provider: str) -> dict[str, Any] | None:
         """Return the STAC item of a farm's raster on a day, or None where there is none."""

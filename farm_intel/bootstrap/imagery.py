@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from farm_intel.domain.errors import NotConfiguredError, UnknownNameError
 from farm_intel.domain.products import CollectionProfile
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from farm_intel.indices.index import SpectralIndex
     from farm_intel.observing.estimating import PlanSummary
     from farm_intel.observing.service import Engine, ImageryProvider
+    from farm_intel.providers.blocks.options import ReaderOptions
     from farm_intel.providers.earth_engine.session import EarthEngineSession
     from farm_intel.providers.stac.catalog import StacCatalog
     from farm_intel.resilience.guarded import GuardedCalls
@@ -158,6 +159,7 @@ class Imagery(Mapping[str, "ImageryProvider"]):
             catalog=catalog,
             profile=source.profile,
             engine=lambda: self._file_engine(catalog, source),
+            gdal=lambda: self._gdal(catalog, source),
         )
 
     def _sentinel_hub(self, source: ImagerySource) -> ImageryProvider:
@@ -250,30 +252,36 @@ class Imagery(Mapping[str, "ImageryProvider"]):
     def _file_engine(self, catalog: StacCatalog, source: ImagerySource) -> Engine:
         """Return an engine over files that a STAC catalogue points to."""
         from farm_intel.providers.blocks.auto import block_readers
+
+        return self._engine(block_readers(self._reader_options(catalog, source)))
+
+    def _gdal(self, catalog: StacCatalog, source: ImagerySource) -> Mapping[str, Any]:
+        from farm_intel.providers.blocks.gdal import environment_arguments
+
+        return environment_arguments(self._reader_options(catalog, source))
+
+    def _reader_options(self, catalog: StacCatalog, source: ImagerySource) -> ReaderOptions:
         from farm_intel.providers.blocks.options import ReaderOptions, S3Options
         from farm_intel.providers.collections import REQUESTER_PAYS, S3_ENDPOINTS
         from farm_intel.resilience.retry import RetryPolicy
 
         settings = self._container.settings
-        readers = block_readers(
-            ReaderOptions(
-                kind=settings.reader,
-                concurrency=settings.read_concurrency,
-                timeout_s=settings.read_timeout_s,
-                retries=settings.read_retries,
-                whole_blocks=settings.read_whole_blocks,
-                sign=catalog.sign,
-                s3=S3Options(
-                    endpoint_url=S3_ENDPOINTS.get(source.profile.dialect, ""),
-                    requester_pays=source.profile.dialect in REQUESTER_PAYS,
-                ),
-                guard=self._container.guarding.with_policy(
-                    RetryPolicy(retries=settings.read_retries, wait_initial_s=0.25, wait_jitter_s=0.25, wait_max_s=20.0)
-                ),
-                provider=source.name,
+        return ReaderOptions(
+            kind=settings.reader,
+            concurrency=settings.read_concurrency,
+            timeout_s=settings.read_timeout_s,
+            retries=settings.read_retries,
+            whole_blocks=settings.read_whole_blocks,
+            sign=catalog.sign,
+            s3=S3Options(
+                endpoint_url=S3_ENDPOINTS.get(source.profile.dialect, ""),
+                requester_pays=source.profile.dialect in REQUESTER_PAYS,
             ),
+            guard=self._container.guarding.with_policy(
+                RetryPolicy(retries=settings.read_retries, wait_initial_s=0.25, wait_jitter_s=0.25, wait_max_s=20.0)
+            ),
+            provider=source.name,
         )
-        return self._engine(readers)
 
     def _engine(self, readers: BlockReaderFactory) -> SceneMajorEngine:
         from farm_intel.engine.pipeline import SceneMajorEngine

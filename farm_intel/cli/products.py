@@ -40,7 +40,16 @@ def export(
 @click.option("--from", "start", type=DAY, help="First solar day; default: the first the farm's calendar knows.")
 @click.option("--until", "end", type=DAY, help="Last solar day, inclusive; default: the last it knows.")
 @click.option("--to", "target", type=click.Path(path_type=Path), required=True, help="FILE.zarr")
-def cube(*, farm_id: str, indices: tuple[str, ...], start: date | None, end: date | None, target: Path) -> None:
+@click.option("--provider", help="Provider whose files are read; default: the first of FARM_INTEL_PROVIDERS.")
+def cube(
+    *,
+    farm_id: str,
+    indices: tuple[str, ...],
+    start: date | None,
+    end: date | None,
+    target: Path,
+    provider: str | None,
+) -> None:
     """Write an analyst's cube of one farm (time, y, x; one variable per index) as Zarr, read by stackstac."""
     if target.suffix != ".zarr":
         raise BadRequestError(f"{target}: the cube is Zarr", hint="Use a name that ends in .zarr.")
@@ -48,7 +57,9 @@ def cube(*, farm_id: str, indices: tuple[str, ...], start: date | None, end: dat
     container = container_from_environment()
     slugs = indices or container.settings.asset_indices
     with progress_bar("cube") as progress:
-        summary = container.write_cube(farm_id, slugs, start=start, end=end, target=target, progress=progress)
+        summary = container.write_cube(
+            farm_id, slugs, start=start, end=end, target=target, progress=progress, provider_name=provider
+        )
     click.echo(summary)
 
 

@@ -1,61 +1,59 @@
 """The analyst's cube: one farm's scenes as xarray, read by stackstac on the files' own grid, indices by our rules.
 
-stackstac stays what it is good at, lazy reading into a grid; scale, offset, nodata and mask are ours, because its own
-rescaling follows metadata that are wrong in the wild. Everything is read as raw integers on the home tile's grid.
+stackstac stays what it is good at, reading any file into a grid; scale, offset, nodata and masks are ours, because its
+own rescaling follows metadata that are wrong in the wild. A few scenes are read beside each other and written in pieces
+of days, so that neither latency nor a large farm's memory grows with the length of the series.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from farm_intel.domain.errors import BadRequestError, SceneProblemError
+from farm_intel.domain.errors import BadRequestError, SceneProblemError, TransientError
 from farm_intel.domain.farms import Farm
 from farm_intel.domain.ports import Progress
-from farm_intel.domain.products import CollectionProfile, PixelReason
+from farm_intel.domain.products import CollectionProfile
 from farm_intel.domain.scenes import Scene, solar_day
+from farm_intel.observing.cube_grid import MARGIN_PX, CubeGrid, home_grid
+from farm_intel.observing.cube_scene import SceneRules, SceneStep, scene_step
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from farm_intel.engine.options import EngineOptions
     from farm_intel.indices.index import SpectralIndex
 
-MARGIN_PX = 2
-"""Pixels around the farm, so that an analyst sees its edge."""
-REFLECTANCE_MAX = 1.6
-"""As in the engine: an input at or below 0, or above this, makes no index."""
-_PROBE_EDGE_PX = 512
+_SCENES_AT_ONCE = 8
+PIECE_BYTES = 64 << 20
+"""Values held before they are written; also the size of the Zarr's chunks, but for _MOST_DAYS."""
+_MOST_DAYS = 64
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
 """One of these files is in every Zarr, of format 3 or 2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CubeGrid:
-    """The grid of a cube: the home tile's own pixels around the farm."""
+class CubeSource:
+    """Where a cube's scenes come from and by what rules they are read."""
 
-    epsg: int
-    resolution_m: float
-    bounds: tuple[float, float, float, float]
-    """(left, bottom, right, top) on pixel edges of the file."""
-    covered: float
-    """Share of the farm inside the file."""
-    off_centre_m: float
-    """Distance of the farm from the file's centre."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(rows, columns)."""
-        left, bottom, right, top = self.bounds
-        return round((top - bottom) / self.resolution_m), round((right - left) / self.resolution_m)
+    profile: CollectionProfile
+    refresh: Callable[[Scene], Scene]
+    """Returns a scene with hrefs that can be opened now."""
+    options: EngineOptions
+    """The limits and the mask dilation of stored numbers hold here too."""
+    gdal: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `rasterio.Env`: time limits, proxy, credentials."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,258 +74,168 @@ class CubeReport:
         return "\n".join([text, *(f"left out: {reason}" for reason in self.left_out)])
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """The indices of one scene or several on the grid."""
-
-    values: xr.Dataset
-    seen: npt.NDArray[np.bool_]
-    """(y, x) True where there is data, clear or not."""
-
-    def filled_by(self, other: _Step) -> _Step:
-        """Return this step with the pixels it has no data for taken from another."""
-        import xarray as xr
-
-        here = xr.DataArray(self.seen, dims=("y", "x"))
-        return _Step(self.values.where(here, other.values), self.seen | other.seen)
-
-
 def write_cube(
     path: Path,
     *,
     farm: Farm,
     scenes: Sequence[Scene],
     indices: Sequence[SpectralIndex],
-    profile: CollectionProfile,
-    refresh: Callable[[Scene], Scene],
+    source: CubeSource,
     progress: Progress,
+    piece_bytes: int = PIECE_BYTES,
 ) -> CubeReport:
     """Write (time, y, x) arrays of the indices over a farm's scenes as Zarr and return what was written.
 
     One time step per solar day; scenes of one day are merged, the home tile and the newest processing first. Later
     ones fill only what earlier ones have no data for, as in the engine: a cloud is not a gap. A value is NaN where the
-    pixel is masked, an input is outside 0 to 1.6, or the index leaves its valid range. The Zarr appears under its name
-    when it is complete; a Zarr that was there before is replaced then.
+    pixel is masked, an input is no reflectance of land (EngineOptions), or the index leaves its valid range. The Zarr
+    appears under its name when it is complete; a Zarr that was there before is replaced then.
 
     Raises:
         BadRequestError: there is no usable scene over the farm, or something that is no Zarr has the name.
 
     """
-    import xarray as xr
-
     if path.exists() and not any((path / name).is_file() for name in _ZARR_MARKS):
         raise BadRequestError(f"{path} exists and is no Zarr", hint="Choose another name, or move it away.")
-    left_out: list[str] = []
-    grid, home_tile = _home(scenes, farm, profile, refresh, left_out)
-    by_day: dict[date, list[Scene]] = defaultdict(list)
-    for scene in sorted(scenes, key=lambda s: (s.tile == home_tile, s.revision, s.acquired_at), reverse=True):
-        by_day[solar_day(scene.acquired_at, farm.longitude_deg)].append(scene)
-    steps: list[xr.Dataset] = []
-    for done, day in enumerate(sorted(by_day), 1):
-        merged: _Step | None = None
-        for scene in by_day[day]:
-            try:
-                step = _scene_step(refresh(scene), grid, indices, profile)
-            except SceneProblemError as problem:
-                left_out.append(str(problem))
-                continue
-            merged = step if merged is None else merged.filled_by(step)
-        if merged is not None:
-            steps.append(merged.values.assign_coords(time=np.datetime64(day, "ns")).expand_dims("time"))
-        progress.advance(done, len(by_day), day.isoformat())
-    if not steps:
-        raise _nothing(farm, profile, left_out)
-    cube = _described(xr.concat(steps, dim="time"), farm, grid, indices)
+    job = _Job(farm=farm, indices=tuple(indices), source=source, progress=progress, piece_bytes=piece_bytes)
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    with warnings.catch_warnings():
-        # consolidated metadata is what every reader of today expects, the v3 specification has yet to name it
-        warnings.simplefilter("ignore")
-        cube.to_zarr(partial, mode="w", consolidated=True)
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
-    names = tuple(index.slug for index in indices)
-    return CubeReport(path=path, days=len(steps), shape=grid.shape, indices=names, left_out=tuple(left_out))
-
-
-def _home(
-    scenes: Sequence[Scene],
-    farm: Farm,
-    profile: CollectionProfile,
-    refresh: Callable[[Scene], Scene],
-    left_out: list[str],
-) -> tuple[CubeGrid, str]:
-    """Return the grid and the name of the tile that covers most of the farm, nearest to its centre where several do."""
-    grids: dict[str, CubeGrid] = {}
-    for scene in scenes:
-        if scene.tile not in grids:
-            try:
-                grids[scene.tile] = home_grid(refresh(scene), farm, profile)
-            except SceneProblemError as problem:
-                left_out.append(str(problem))
-    if not grids:
-        raise _nothing(farm, profile, left_out)
-    best = min(grids, key=lambda tile: (-round(grids[tile].covered, 6), grids[tile].off_centre_m, tile))
-    return grids[best], best
-
-
-def _nothing(farm: Farm, profile: CollectionProfile, left_out: Sequence[str]) -> BadRequestError:
-    return BadRequestError(
-        f"no usable scene of {profile.collection} over farm {farm.farm_id} in that time",
-        hint="; ".join(left_out[:3]) or f"`farm-intel calendar --farm {farm.farm_id}` shows what there is.",
-    )
-
-
-def home_grid(scene: Scene, farm: Farm, profile: CollectionProfile) -> CubeGrid:
-    """Return the pixels around the farm on the grid of the scene's finest band, edges even for half-resolution bands.
-
-    Raises:
-        SceneProblemError: the file cannot be opened or has no EPSG code.
-
-    """
-    import rasterio
-    import shapely
-    from pyproj import Transformer
-    from rasterio.errors import RasterioError
-
-    from farm_intel.domain.errors import SceneProblemKind
-
-    names = sorted(set(scene.bands) & profile.bands)
-    try:
-        transforms = {}
-        for name in names:
-            with rasterio.open(scene.bands[name].href) as file:
-                transforms[name] = (file.transform, file.crs, file.bounds)
-    except RasterioError as error:
-        raise SceneProblemError(SceneProblemKind.UNREADABLE_FILE, scene.scene_id, str(error)) from error
-    transform, crs, frame = min(transforms.values(), key=lambda entry: abs(float(entry[0].a)))
-    coarsest = max(abs(float(entry[0].a)) for entry in transforms.values())
-    epsg = crs.to_epsg() if crs else None
-    if epsg is None:
-        raise SceneProblemError(SceneProblemKind.MISSING_PROJECTION, scene.scene_id, "the cube needs an EPSG code")
-    to_tile = Transformer.from_crs(4326, epsg, always_xy=True)
-    boundary = shapely.transform(
-        shapely.from_wkb(farm.boundary_wkb), lambda xy: np.column_stack(to_tile.transform(xy[:, 0], xy[:, 1]))
-    )
-    margin = MARGIN_PX * coarsest
-    west, south, east, north = shapely.bounds(boundary)
-    left = transform.c + np.floor((west - margin - transform.c) / coarsest) * coarsest
-    right = transform.c + np.ceil((east + margin - transform.c) / coarsest) * coarsest
-    top = transform.f - np.floor((transform.f - north - margin) / coarsest) * coarsest
-    bottom = transform.f - np.ceil((transform.f - south + margin) / coarsest) * coarsest
-    inside = shapely.intersection(boundary, shapely.box(*frame))
-    centre = shapely.Point((frame.left + frame.right) / 2, (frame.bottom + frame.top) / 2)
-    return CubeGrid(
-        epsg=epsg,
-        resolution_m=float(transform.a),
-        bounds=(float(left), float(bottom), float(right), float(top)),
-        covered=float(inside.area / boundary.area),
-        off_centre_m=float(shapely.distance(shapely.centroid(boundary), centre)),
-    )
-
-
-def _scene_step(scene: Scene, grid: CubeGrid, indices: Sequence[SpectralIndex], profile: CollectionProfile) -> _Step:
-    """Return the indices of one scene as (y, x) arrays on the grid, and where it has data."""
-    import xarray as xr
-
-    from farm_intel.engine.reflectance import decide_radiometry, resolve_radiometry
-
-    names = sorted({band for index in indices for band in index.resolve_bands(scene.bands).values()})
-    rules = {name: resolve_radiometry(profile, scene, scene.bands[name]) for name in names}
-    probe = _probe(scene, profile) if any(rule.needs_probe for rule in rules.values()) else None
-    decided = decide_radiometry(scene.scene_id, rules, probe)
-    raw = _read(scene, [*names, profile.mask.band], grid)
-    reasons = profile.mask.lookup()[np.clip(raw[-1], 0, (1 << profile.mask.bits) - 1)]
-    clear = reasons == PixelReason.VALID
-    seen = reasons != PixelReason.NODATA
-    reflectance = {}
-    for band, numbers in zip(names, raw, strict=False):
-        nodata = scene.bands[band].nodata
-        there = numbers != (profile.radiometry.nodata if nodata is None else nodata)
-        seen &= there | ~clear
-        rho = numbers.astype(np.float64) * decided.bands[band].scale + decided.bands[band].offset
-        reflectance[band] = np.where(clear & there & (rho > 0) & (rho <= REFLECTANCE_MAX), rho, np.nan)
-    left, _, _, top = grid.bounds
-    rows, cols = grid.shape
-    coordinates = {
-        "y": top - (np.arange(rows) + 0.5) * grid.resolution_m,
-        "x": left + (np.arange(cols) + 0.5) * grid.resolution_m,
-    }
-    values = {index.slug: (("y", "x"), _evaluate(index, reflectance)) for index in indices}
-    return _Step(xr.Dataset(values, coords=coordinates), seen)
-
-
-def _evaluate(index: SpectralIndex, reflectance: dict[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.float32]:
-    low, high = index.valid_range
-    with np.errstate(all="ignore"):
-        values = index.evaluate(reflectance)
-        inside = (values >= low) & (values <= high)
-    return np.where(inside, values, np.nan).astype(np.float32)
-
-
-def _read(scene: Scene, names: Sequence[str], grid: CubeGrid) -> npt.NDArray[np.int64]:
-    """Return (band, y, x) raw numbers by stackstac, nearest neighbour, 0 where there is nothing."""
-    import stackstac
-    from rasterio.errors import RasterioError
-
-    from farm_intel.domain.errors import SceneProblemKind
-
-    item: dict[str, Any] = {
-        "id": scene.scene_id,
-        "type": "Feature",
-        "bbox": [scene.bbox.west, scene.bbox.south, scene.bbox.east, scene.bbox.north],
-        "properties": {"datetime": scene.acquired_at.isoformat()},
-        "assets": {name: {"href": scene.bands[name].href, "type": "image/tiff"} for name in names},
-    }
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its affine arithmetic warns on every call
-            stack = stackstac.stack(
-                [item],
-                assets=list(names),
-                epsg=grid.epsg,
-                bounds=grid.bounds,
-                resolution=grid.resolution_m,
-                snap_bounds=False,
-                dtype=np.dtype(np.uint16),
-                fill_value=np.uint16(0),
-                rescale=False,
-                xy_coords=False,
-                properties=False,
-                band_coords=False,
-                errors_as_nodata=(),
-            )
-            values: npt.NDArray[np.int64] = stack.data[0].compute().astype(np.int64)
-    except (RasterioError, RuntimeError) as error:
-        raise SceneProblemError(SceneProblemKind.UNREADABLE_FILE, scene.scene_id, str(error)) from error
-    return values
+            # consolidated metadata is what every reader of today expects, the v3 specification has yet to name it;
+            # stackstac's affine arithmetic warns on every call
+            warnings.simplefilter("ignore")
+            report = job.write(scenes, partial, path)
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return report
 
 
-def _probe(scene: Scene, profile: CollectionProfile) -> Any:
-    """Ask the darkest band of the whole scene whether the offset is in its pixels; None without such a band."""
-    import rasterio
-    from rasterio.enums import Resampling
-    from rasterio.errors import RasterioError
+@dataclass(slots=True, kw_only=True)
+class _Job:
+    """One cube being written."""
 
-    from farm_intel.domain.errors import SceneProblemKind
-    from farm_intel.engine.reflectance import DARK_BANDS, probe_offset
+    farm: Farm
+    indices: tuple[SpectralIndex, ...]
+    source: CubeSource
+    progress: Progress
+    piece_bytes: int
+    left_out: list[str] = field(default_factory=list)
 
-    name = next((name for name in DARK_BANDS if name in scene.bands), None)
-    if name is None:
-        return None
-    try:
-        small = []
-        for band in (name, profile.mask.band):
-            with rasterio.open(scene.bands[band].href) as file:
-                shrink = max(1.0, max(file.shape) / _PROBE_EDGE_PX)
-                shape = tuple(max(1, round(edge / shrink)) for edge in file.shape)
-                small.append(file.read(1, out_shape=shape, resampling=Resampling.nearest))
-    except RasterioError as error:
-        raise SceneProblemError(SceneProblemKind.UNREADABLE_FILE, scene.scene_id, str(error)) from error
-    dark, mask = small
-    rows = np.arange(dark.shape[0]) * mask.shape[0] // dark.shape[0]
-    cols = np.arange(dark.shape[1]) * mask.shape[1] // dark.shape[1]
-    return probe_offset(dark, profile.mask.lookup()[mask[rows][:, cols]] == PixelReason.VALID)
+    def write(self, scenes: Sequence[Scene], partial: Path, path: Path) -> CubeReport:
+        """Write the Zarr `partial` and return the report of `path`."""
+        grid, home_tile = self._home(scenes)
+        rules = SceneRules(
+            grid=grid,
+            indices=self.indices,
+            profile=self.source.profile,
+            options=self.source.options,
+            gdal=self.source.gdal,
+        )
+        by_day: dict[date, list[Scene]] = defaultdict(list)
+        for scene in sorted(scenes, key=lambda s: (s.tile == home_tile, s.revision, s.acquired_at), reverse=True):
+            by_day[solar_day(scene.acquired_at, self.farm.longitude_deg)].append(scene)
+        steps = self._steps({day: by_day[day] for day in sorted(by_day)}, rules)
+        length = max(1, min(_MOST_DAYS, self.piece_bytes // (4 * math.prod(grid.shape) * len(self.indices))))
+        days = 0
+        while piece := list(islice(steps, length)):
+            self._append(piece, grid, partial, first=not days, length=length)
+            days += len(piece)
+        if not days:
+            raise self._nothing()
+        names = tuple(index.slug for index in self.indices)
+        return CubeReport(path=path, days=days, shape=grid.shape, indices=names, left_out=tuple(self.left_out))
+
+    def _append(
+        self, piece: Sequence[tuple[date, SceneStep]], grid: CubeGrid, target: Path, *, first: bool, length: int
+    ) -> None:
+        cube = _described(_dataset(piece, grid, self.indices), self.farm, grid, self.indices)
+        if not first:
+            cube.to_zarr(target, mode="a", append_dim="time", consolidated=True)
+            return
+        chunks = (length, *grid.shape)
+        encoding: dict[str, dict[str, Any]] = {index.slug: {"chunks": chunks} for index in self.indices}
+        # days as numbers since a day of their own would not continue over the pieces
+        encoding["time"] = {"units": "days since 1970-01-01", "dtype": "int64"}
+        cube.to_zarr(target, mode="w", consolidated=True, encoding=encoding)
+
+    def _home(self, scenes: Sequence[Scene]) -> tuple[CubeGrid, str]:
+        """Return grid and name of the tile that covers most of the farm, nearest to its centre where several do."""
+        source = self.source
+        margin = max(MARGIN_PX, source.options.mask_dilation_px)
+        grids: dict[str, CubeGrid] = {}
+        refused: list[str] = []
+        for scene in scenes:
+            if scene.tile in grids:
+                continue
+            try:
+                grids[scene.tile] = home_grid(
+                    source.refresh(scene), self.farm, source.profile, margin_px=margin, gdal=source.gdal
+                )
+            except (SceneProblemError, TransientError) as problem:
+                refused.append(str(problem))
+        if not grids:
+            self.left_out.extend(refused)
+            raise self._nothing()
+        best = min(grids, key=lambda tile: (-round(grids[tile].covered, 6), grids[tile].off_centre_m, tile))
+        return grids[best], best
+
+    def _steps(self, by_day: Mapping[date, Sequence[Scene]], rules: SceneRules) -> Iterator[tuple[date, SceneStep]]:
+        """Yield what each day shows; a few scenes are on their way while one is awaited."""
+        waiting = deque(scene for scenes in by_day.values() for scene in scenes)
+        pool = ThreadPoolExecutor(_SCENES_AT_ONCE, "cube")
+        ahead: deque[Future[SceneStep]] = deque()
+        try:
+            for done, (day, scenes) in enumerate(by_day.items(), 1):
+                merged: SceneStep | None = None
+                for _ in scenes:
+                    while waiting and len(ahead) < _SCENES_AT_ONCE:
+                        ahead.append(pool.submit(self._step, waiting.popleft(), rules))
+                    step = self._result(ahead.popleft())
+                    if step is not None:
+                        merged = step if merged is None else merged.filled_by(step)
+                self.progress.advance(done, len(by_day), day.isoformat())
+                if merged is not None:
+                    yield day, merged
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _step(self, scene: Scene, rules: SceneRules) -> SceneStep:
+        return scene_step(self.source.refresh(scene), rules)
+
+    def _result(self, future: Future[SceneStep]) -> SceneStep | None:
+        try:
+            return future.result()
+        except (SceneProblemError, TransientError) as problem:
+            self.left_out.append(str(problem))
+            return None
+
+    def _nothing(self) -> BadRequestError:
+        farm_id = self.farm.farm_id
+        return BadRequestError(
+            f"no usable scene of {self.source.profile.collection} over farm {farm_id} in that time",
+            hint="; ".join(self.left_out[:3]) or f"`farm-intel calendar --farm {farm_id}` shows what there is.",
+        )
+
+
+def _dataset(piece: Sequence[tuple[date, SceneStep]], grid: CubeGrid, indices: Sequence[SpectralIndex]) -> xr.Dataset:
+    import xarray as xr
+
+    left, _, _, top = grid.bounds
+    rows, cols = grid.shape
+    return xr.Dataset(
+        {
+            index.slug: (("time", "y", "x"), np.stack([step.values[index.slug] for _, step in piece]))
+            for index in indices
+        },
+        coords={
+            "time": np.array([day for day, _ in piece], "datetime64[ns]"),
+            "y": top - (np.arange(rows) + 0.5) * grid.resolution_m,
+            "x": left + (np.arange(cols) + 0.5) * grid.resolution_m,
+        },
+    )
 
 
 def _described(cube: xr.Dataset, farm: Farm, grid: CubeGrid, indices: Sequence[SpectralIndex]) -> xr.Dataset:

@@ -81,6 +81,8 @@ class ImageryProvider:
     """Makes what turns its scenes into numbers: reads pixels, or asks for tables."""
     units: Callable[[PlanSummary], float] = free_of_charge
     """What reading a plan costs in the provider's own unit."""
+    gdal: Callable[[], Mapping[str, Any]] | None = None
+    """Tells how GDAL opens the files its scenes point to (arguments of `rasterio.Env`); None: there are no files."""
     rules_text: str = ""
     """What of its own way of working changes numbers; part of every fingerprint."""
 

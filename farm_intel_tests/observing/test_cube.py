@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import xarray as xr
+from pyproj import Transformer
 
-from farm_intel.bootstrap import Container
-from farm_intel.domain.errors import BadRequestError
+from farm_intel.bootstrap import Container, build_container, load_settings
+from farm_intel.cli.requests import days_between
+from farm_intel.domain.errors import BadRequestError, UnknownNameError
+from farm_intel.observing.cube import PIECE_BYTES, CubeReport, CubeSource, write_cube
+from farm_intel.observing.model import ObserveRequest
 from farm_intel.simulation.catalogue import write_world
 from farm_intel.simulation.world import FarmWorld, WorldOptions
 from farm_intel_tests.support.installations import SHARED, install, observe
@@ -33,19 +39,19 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Container:
     return container
 
 
-def test_the_cube_equals_the_published_rasters(installation: Container, tmp_path: Path) -> None:
-    """stackstac on the file's own grid reads what the engine reads, band for band, offset for offset."""
-    target = tmp_path / "farm.zarr"
-    compared = 0
+def compare(installation: Container, slugs: tuple[str, ...], provider: str, target: Path) -> tuple[int, int]:
+    """Hold every farm's cube against its stored rasters; return how many were alike, and how many pixels masked."""
+    compared = masked = 0
     for farm in installation.farms.list():
         if farm.farm_id == "S-OUTSIDE":
             continue
         report = installation.write_cube(
-            farm.farm_id, ("ndvi", "ndmi"), start=date(2026, 1, 4), end=date(2026, 1, 14), target=target,
-            progress=Silent(),
+            farm.farm_id, slugs, start=date(2026, 1, 4), end=date(2026, 1, 24), target=target, progress=Silent(),
+            provider_name=provider,
         )  # fmt: skip
         cube = xr.open_zarr(report.path)
-        for row in installation.observations.observations(farm_ids=[farm.farm_id], indices=["ndvi", "ndmi"]):
+        rows = installation.observations.observations(farm_ids=[farm.farm_id], indices=slugs, provider=provider)
+        for row in rows:
             if row.raster_path is None or row.statistics is None or len(row.scene_ids) > 1:
                 continue
             with rasterio.open(installation.settings.resolved_raster_root / row.raster_path) as raster:
@@ -59,9 +65,115 @@ def test_the_cube_equals_the_published_rasters(installation: Container, tmp_path
                 continue
             inside = np.isfinite(ours)
             assert np.abs(theirs[inside] - ours[inside]).max() <= 6e-5
+            # the raster ends at the farm's boundary, the cube does not: no pixel that is masked there is open here
+            wholly = _inside(farm.boundary_wkb, raster, crs)
+            assert not np.isfinite(theirs[wholly & ~inside]).any()
+            masked += int((wholly & ~inside).sum())
             compared += 1
+    return compared, masked
+
+
+def _inside(boundary_wkb: bytes, raster: rasterio.DatasetReader, crs: rasterio.CRS) -> np.ndarray:
+    """Return the pixels that lie in the farm with both feet: a pixel's width away from its boundary."""
+    boundary = shapely.from_wkb(boundary_wkb)
+    to_raster = Transformer.from_crs(4326, crs, always_xy=True)
+    moved = shapely.transform(boundary, lambda xy: np.column_stack(to_raster.transform(xy[:, 0], xy[:, 1])))
+    cols, rows = np.meshgrid(np.arange(raster.width), np.arange(raster.height))
+    x = raster.transform.c + (cols + 0.5) * raster.transform.a
+    y = raster.transform.f + (rows + 0.5) * raster.transform.e
+    return shapely.contains_xy(shapely.buffer(moved, -2 * raster.transform.a), x, y)
+
+
+def test_the_cube_equals_the_published_rasters(installation: Container, tmp_path: Path) -> None:
+    """stackstac on the file's own grid reads what the engine reads, band for band, offset for offset."""
+    compared, _ = compare(installation, ("ndvi", "ndmi"), "stac", tmp_path / "farm.zarr")
 
     assert compared >= 20
+
+
+def test_landsat_cubes_heed_all_masks_and_the_dilation_of_stored_numbers(tmp_path: Path) -> None:
+    """Saturated pixels stand in a second mask; dilation is a setting of the engine."""
+    options = WorldOptions(days=21, farms=6, tile_px=360, sizes_ha=(5.0, 20.0), cloudiness=0.4, seed=3)
+    files = write_world(FarmWorld(options), tmp_path / "world", sensors=("sentinel-2", "landsat"))
+    saturation = list((tmp_path / "world").rglob("*QA_RADSAT.TIF"))
+    assert saturation
+    for path in saturation:  # some archives declare it, and 0, "not saturated", would be read as nothing
+        with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
+            file.nodata = 0
+    container = install(
+        tmp_path / "home", files.catalog, files.farms, providers=("landsat",), landsat_url=str(files.catalog),
+        mask_dilation_px=2,
+    )  # fmt: skip
+    request = ObserveRequest(
+        provider="landsat",
+        collection="landsat-c2-l2",
+        indices=("ndvi", "evi"),
+        farm_ids=tuple(farm.farm_id for farm in container.farms.list()),
+        days=days_between(date(2026, 1, 4), date(2026, 1, 24)),
+    )
+    assert list(container.observing.observe(request, run_id="test"))
+
+    compared, masked = compare(container, ("ndvi", "evi"), "landsat", tmp_path / "farm.zarr")
+
+    assert compared >= 6
+    assert masked > 20
+
+
+def test_a_long_series_is_written_in_pieces_and_a_bad_scene_is_told(tmp_path: Path) -> None:
+    options = WorldOptions(days=31, farms=2, tile_px=360, sizes_ha=(2.0,), cloudiness=0.2)
+    files = write_world(FarmWorld(options), tmp_path / "world")
+    container = install(tmp_path / "home", files.catalog, files.farms)
+    farm = container.farms.list()[0]
+    scenes = container.observing.scenes_over(
+        farm.farm_id, start=date(2026, 1, 1), end=date(2026, 1, 31), provider="stac"
+    )
+    source = CubeSource(
+        profile=container.providers["stac"].profile, refresh=lambda scene: scene, options=container.engine_options
+    )
+
+    def write(name: str, piece_bytes: int) -> tuple[CubeReport, xr.Dataset]:
+        report = write_cube(
+            tmp_path / name, farm=farm, scenes=scenes, indices=container.registry.select(["ndvi"]), source=source,
+            progress=Silent(), piece_bytes=piece_bytes,
+        )  # fmt: skip
+        return report, xr.open_zarr(report.path)
+
+    whole, at_once = write("whole.zarr", PIECE_BYTES)
+    _, in_pieces = write("pieces.zarr", 2 * 4 * math.prod(whole.shape))
+    assert whole.days >= 5
+    assert in_pieces.ndvi.chunks[0] == (*[2] * (whole.days // 2), *[1] * (whole.days % 2))
+    xr.testing.assert_identical(at_once.load(), in_pieces.load())
+
+    gone = scenes[1]
+    Path(gone.bands["red"].href).unlink()
+    report, rest = write("rest.zarr", PIECE_BYTES)
+    (reason,) = set(report.left_out) - set(whole.left_out)
+    assert gone.scene_id in reason
+    assert reason in str(report)
+    xr.testing.assert_identical(at_once.sel(time=rest.time).load(), rest.load())
+    assert rest.time.size == whole.days - 1
+
+
+def test_providers_without_files_are_refused_by_name(tmp_path: Path) -> None:
+    container = build_container(
+        load_settings(
+            home=tmp_path,
+            providers=("sentinel_hub", "stac"),
+            sentinel_hub_client_id="a",
+            sentinel_hub_client_secret="b",  # noqa: S106 - nobody is asked
+        )
+    )
+    days = {"start": date(2026, 1, 4), "end": date(2026, 1, 14)}
+
+    for name, words in [
+        ("landsat", "is not in use"),
+        ("nobody", "nobody"),
+        ("sentinel_hub", "not with files"),
+    ]:
+        with pytest.raises((UnknownNameError, BadRequestError), match=words):
+            container.write_cube(
+                "a", ("ndvi",), **days, target=tmp_path / "a.zarr", progress=Silent(), provider_name=name
+            )
 
 
 def test_the_cube_says_what_it_is(installation: Container, tmp_path: Path) -> None:

@@ -54,7 +54,12 @@ class S3Session(Session):  # type: ignore[misc] # rasterio ships no types
 
 
 def environment(options: ReaderOptions, *, fresh: bool = False) -> rasterio.Env:
-    """Return the environment every GDAL call runs in.
+    """Return the environment every GDAL call runs in; see `environment_arguments`."""
+    return rasterio.Env(**environment_arguments(options, fresh=fresh))
+
+
+def environment_arguments(options: ReaderOptions, *, fresh: bool = False) -> dict[str, Any]:
+    """Return the arguments of `rasterio.Env` for every GDAL call, also by libraries that make the Env themselves.
 
     GDAL remembers a failed open of a URL for the life of the process and answers the next one without a request.
     `fresh` makes it ask again: nothing remembered of any URL is believed. It costs a second read of the header,
@@ -82,7 +87,7 @@ def environment(options: ReaderOptions, *, fresh: bool = False) -> rasterio.Env:
         config["CPL_VSIL_CURL_NON_CACHED"] = "/vsicurl/"
     if options.proxy_url:
         config["GDAL_HTTP_PROXY"] = options.proxy_url.partition("://")[2]
-    return rasterio.Env(session=S3Session(options.s3), **config)
+    return {"session": S3Session(options.s3), **config}
 
 
 def gdal_path(location: Location) -> str:
