@@ -224,7 +224,7 @@ def test_names_cannot_break_lines_or_speak_markup() -> None:
     assert not set("<>*") & set(text.spoken)
 
 
-@pytest.mark.parametrize(("key", "language"), product(KEYS, LANGUAGES))
+@pytest.mark.parametrize(("key", "language"), [*product(KEYS, LANGUAGES)])
 def test_the_longest_names_leave_farm_number_and_day_whole(key: str, language: str) -> None:
     farm = "Shamba la Ushirika la Wakulima wa Kijiji cha Mto wa Mbu"
     rule = "a_rule_of_somebody_whose_name_fills_the_whole_column_" + "x" * 60

@@ -96,6 +96,15 @@ def test_broken_transfers_heal_within_the_retries(path: Path, server: RangeServe
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_two_short_answers_to_one_block_heal(path: Path, server: RangeServer, kind: str) -> None:
+    server.fail(Fault(pattern="*", kind=FaultKind.SHORT, times=2, min_start=100_000))
+
+    _, blocks, _ = read_blocks(kind, server.url("scene/B04.tif"), [(2, 2)])
+
+    np.testing.assert_array_equal(blocks[0], reference(path, 2, 2, (256, 256), 0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("fault", [FaultKind.RESET, FaultKind.TRUNCATED])
 def test_broken_transfers_of_blocks_are_transient_when_they_last(
     server: RangeServer, kind: str, fault: FaultKind

@@ -43,8 +43,9 @@ _MAX_BLOCK_BYTES = 512 << 20
 _BLOCK_RANGE_PX = range(64, 2049)
 _REMOTE_THREADS = 16
 """GDAL waits for the network inside its call, so remote files need more threads than there are cores."""
-_CORRUPT_RETRIES = 1
-"""A file GDAL cannot read though the server answers well is read afresh this often before it is called corrupt."""
+_CORRUPT_RETRIES = 2
+"""A file GDAL cannot read though the server answers well is read afresh this often before it is called corrupt: answers
+that are well formed but too short look the same, and two of them may strike one block."""
 
 
 class RasterioReader:
