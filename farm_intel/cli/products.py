@@ -50,7 +50,11 @@ def cube(
     target: Path,
     provider: str | None,
 ) -> None:
-    """Write an analyst's cube of one farm (time, y, x; one variable per index) as Zarr, read by stackstac."""
+    """Write an analyst's cube of one farm (time, y, x; one variable per index) as Zarr, which xarray opens lazily.
+
+    The scenes' own files are read by stackstac; mask, scale and limits are those of the stored numbers. Scenes that
+    cannot be used are listed.
+    """
     if target.suffix != ".zarr":
         raise BadRequestError(f"{target}: the cube is Zarr", hint="Use a name that ends in .zarr.")
     check_range(start, end)
