@@ -36,8 +36,8 @@ class Settings(BaseSettings):
     """Folder for state: database, rasters, caches, the Dagster instance and the demo world."""
     database_url: str = ""
     """SQLAlchemy URL of the store; empty means SQLite in `home`. PostgreSQL: `postgresql+psycopg2://…`."""
-    raster_root: Path | None = None
-    """Folder for published rasters; empty means `home`/rasters."""
+    raster_root: str = ""
+    """Where published rasters go: a folder, or `s3://bucket/prefix`, `gs://…`, `az://…`; empty: `home`/rasters."""
     dagster_home: Path | None = None
     """Folder of a Dagster instance with its own `dagster.yaml`; empty means `home`/dagster with the project's."""
     providers: Annotated[Slugs, Field(min_length=1)] = ("stac",)
@@ -258,9 +258,11 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{(self.home / 'farm_intel.db').absolute()}"
 
     @property
-    def resolved_raster_root(self) -> Path:
-        """The raster folder, under `home` by default."""
-        return (self.raster_root or self.home / "rasters").absolute()
+    def resolved_raster_root(self) -> str:
+        """The raster folder, under `home` by default, or the URL of a bucket."""
+        if "://" in self.raster_root:
+            return self.raster_root
+        return str(Path(self.raster_root or self.home / "rasters").absolute())
 
     @property
     def resolved_audio_root(self) -> Path:

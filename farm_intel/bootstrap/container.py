@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from farm_intel.storage.farm_drafts import FarmDraft, FarmFile, ImportReport
     from farm_intel.storage.farms import SqlFarmStore
     from farm_intel.storage.observations import SqlObservationStore
-    from farm_intel.storage.rasters import RasterStore
+    from farm_intel.storage.raster_store import RasterStore
 
 
 class FarmFileReading(TypedDict, total=False):
@@ -85,9 +85,9 @@ class Container(Watching):
     @cached_property
     def rasters(self) -> RasterStore:
         """Published rasters."""
-        from farm_intel.storage.rasters import RasterStore
+        from farm_intel.storage.raster_places import open_raster_store
 
-        return RasterStore(self.settings.resolved_raster_root)
+        return open_raster_store(self.settings.resolved_raster_root)
 
     @cached_property
     def farms(self) -> SqlFarmStore:
@@ -266,7 +266,10 @@ class Container(Watching):
         """Small pictures of stored cells."""
         from farm_intel.observing.pictures import CellPictures
 
-        return CellPictures(self.registry, self.observations, self.settings.resolved_raster_root)
+        rasters = self.rasters
+        return CellPictures(
+            self.registry, self.observations, raster=lambda path: rasters.read(rasters.address_of_path(path))
+        )
 
     def season_plot(self, farm_id: str, slug: str, *, start: date | None = None, end: date | None = None) -> bytes:
         """Return a farm's season of one index as PNG.
@@ -408,8 +411,11 @@ class Container(Watching):
             cells = self.observations.observations(
                 farm_ids=[farm_id], provider=provider, collection=found.collection, start=day, end=day
             )
-            path = self.rasters.path(found.raster_sha256)
             return stac_item(
-                farm=self.farms.get(farm_id), day=found, raster=raster, observations=list(cells), href=path.as_uri()
+                farm=self.farms.get(farm_id),
+                day=found,
+                raster=raster,
+                observations=list(cells),
+                href=self.rasters.href(found.raster_sha256),
             )
         return None

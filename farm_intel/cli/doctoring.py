@@ -26,7 +26,7 @@ def diagnose() -> list[Finding]:
     except NotConfiguredError as error:
         return [*findings, Finding(check="settings", result="wrong", detail=error.message, advice=error.hint)]
     findings.append(_settings(container))
-    checks = (_disk, _store, _farms, _indices, _provider_order, _catalogue, _extras, *TELLING_CHECKS)
+    checks = (_disk, _store, _rasters, _farms, _indices, _provider_order, _catalogue, _extras, *TELLING_CHECKS)
     return [*findings, *(_guarded(check, container) for check in checks)]
 
 
@@ -88,6 +88,11 @@ def _disk(container: Container) -> Finding:
 def _store(container: Container) -> Finding:
     database = container.database
     return Finding(check="store", result="fine", detail=f"{database.dialect.name}, migrated")
+
+
+def _rasters(container: Container) -> Finding:
+    container.rasters.objects("00")  # asks: a bucket may be missing or closed to us
+    return Finding(check="rasters", result="fine", detail=f"kept at {container.rasters.place}")
 
 
 def _farms(container: Container) -> Finding:

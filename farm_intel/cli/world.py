@@ -188,7 +188,7 @@ def install_world(home: Path, files: WorldFiles, slugs: tuple[str, ...], **chang
         **{
             "home": home,
             "database_url": "",
-            "raster_root": None,
+            "raster_root": "",
             "dagster_home": None,
             "providers": ("stac",),
             "stac_url": str(files.catalog),

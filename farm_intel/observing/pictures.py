@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -118,28 +117,29 @@ def _sparkline_range(means: npt.NDArray[np.float64], display_range: tuple[float,
 
 
 def thumbnail(
-    raster_path: Path, band: int, encoding: RasterEncoding, colour_map: ColourMap, *, max_bytes: int = 3_000
+    content: bytes, band: int, encoding: RasterEncoding, colour_map: ColourMap, *, name: str, max_bytes: int = 3_000
 ) -> bytes:
     """Return a raster band in colours as PNG; what has no value is transparent.
 
     Args:
-        raster_path: a raster we published.
+        content: of a raster we published.
         band: 1-based.
         encoding: value = data * scale + offset.
         colour_map: the index's colours.
+        name: the raster's, for the error.
         max_bytes: large farms are drawn smaller until the PNG fits; the smallest is returned even if it does not.
 
     Raises:
         StoreError: the raster cannot be read.
 
     """
-    import rasterio
     from rasterio.enums import Resampling
     from rasterio.errors import RasterioError
+    from rasterio.io import MemoryFile
 
     png = b""
     try:
-        with rasterio.open(raster_path) as dataset:
+        with MemoryFile(content) as file, file.open(driver="GTiff") as dataset:
             longest = max(dataset.height, dataset.width)
             for edge in _THUMBNAIL_EDGES_PX:
                 shrink = max(1.0, longest / edge)
@@ -152,7 +152,7 @@ def thumbnail(
                 if len(png) <= max_bytes:
                     break
     except (RasterioError, OSError, IndexError) as error:
-        raise StoreError(f"raster {raster_path.name}, band {band}, cannot be drawn: {error}") from error
+        raise StoreError(f"raster {name}, band {band}, cannot be drawn: {error}") from error
     return png
 
 
@@ -188,14 +188,16 @@ class CellPictures:
 
     registry: IndexRegistry
     store: ObservationStore
-    raster_root: Path
+    raster: Callable[[str], bytes]
+    """Returns a stored raster's content from its path relative to the raster root."""
 
     def thumbnail(self, outcome: CellOutcome) -> bytes | None:
         """Return the cell's raster in the index's colours, or None where there is nothing to show."""
         if outcome.raster_path is None or outcome.raster_band is None or outcome.statistics is None:
             return None
         index = self.registry.get(outcome.key.index)
-        return thumbnail(self.raster_root / outcome.raster_path, outcome.raster_band, index.encoding, index.colour_map)
+        content = self.raster(outcome.raster_path)
+        return thumbnail(content, outcome.raster_band, index.encoding, index.colour_map, name=outcome.raster_path)
 
     def sparkline(self, key: ObservationKey) -> bytes | None:
         """Return the stored series of the cell's farm and index up to its day, or None while it is too short."""

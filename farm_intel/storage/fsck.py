@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from farm_intel.domain.observations import Flag, ObservationStatus
 from farm_intel.storage import tables
 from farm_intel.storage.bulk import one_of
 from farm_intel.storage.database import hold_for_sweep, reading, transaction
-from farm_intel.storage.rasters import RasterStore
+from farm_intel.storage.raster_store import RasterStore, StoredFile
 
 GRACE = timedelta(hours=24)
 """Age under which nothing is taken for an orphan: a publisher may be about to commit its row."""
@@ -100,13 +99,13 @@ def check_store(
             rehashed += len(whole)
             _rehash(rasters, whole, damage)
         for sha256 in files.keys() - rows.keys():
-            if files[sha256].st_mtime < horizon:
+            if files[sha256].modified_at < horizon:
                 damage.add("raster file without a row", sha256)
             else:
                 in_flight += 1
-    for path, state in rasters.unfinished():
-        if state.st_mtime < horizon:
-            damage.add("half-written temporary file", path.name)
+    for file in rasters.unfinished():
+        if file.modified_at < horizon:
+            damage.add("half-written temporary file", file.name)
         else:
             in_flight += 1
     return FsckReport(
@@ -137,17 +136,17 @@ def repair(
     for prefix in _PREFIXES:
         known = _raster_rows(engine, prefix)
         files = rasters.objects(prefix)
-        orphans = [name for name, state in files.items() if name not in known and state.st_mtime < horizon]
+        orphans = [name for name, state in files.items() if name not in known and state.modified_at < horizon]
         for start in range(0, len(orphans), _CHUNK):
             removed = _remove_orphans(engine, rasters, orphans[start : start + _CHUNK], horizon)
             objects += len(removed)
-            freed += sum(files[name].st_size for name in removed)
+            freed += sum(files[name].size_bytes for name in removed)
     temporary = 0
-    for path, state in rasters.unfinished():
-        if state.st_mtime < horizon:
-            path.unlink(missing_ok=True)
+    for file in rasters.unfinished():
+        if file.modified_at < horizon:
+            rasters.remove_unfinished(file.name)
             temporary += 1
-            freed += state.st_size
+            freed += file.size_bytes
     return RepairReport(raster_rows=rows, objects=objects, temporary_files=temporary, bytes_freed=freed)
 
 
@@ -170,12 +169,12 @@ class _Damage:
         )
 
 
-def _fits(sha256: str, row: tuple[str, int], state: os.stat_result | None, damage: _Damage) -> bool:
+def _fits(sha256: str, row: tuple[str, int], state: StoredFile | None, damage: _Damage) -> bool:
     """Return True where a raster row's file is there and looks right from outside."""
     path, size = row
     if state is None:
         damage.add("raster row without its file", sha256)
-    elif state.st_size != size:
+    elif state.size_bytes != size:
         damage.add("raster file of the wrong size", sha256)
     elif path != RasterStore.relative_path(sha256):
         damage.add("raster row with the wrong path", sha256)
@@ -247,10 +246,8 @@ def _remove_orphans(engine: Engine, rasters: RasterStore, names: Sequence[str], 
 
 
 def _age_mark(rasters: RasterStore, name: str) -> float:
-    try:
-        return rasters.path(name).stat().st_mtime
-    except FileNotFoundError:
-        return float("inf")
+    state = rasters.state(name)
+    return float("inf") if state is None else state.modified_at
 
 
 def _count(connection: Connection, query: Select[Any]) -> int:

@@ -16,7 +16,8 @@ from farm_intel.domain.publication import Publication, PublishReceipt
 from farm_intel.storage import tables
 from farm_intel.storage.bulk import BulkUpsert, ColumnValues, instant_text, one_of
 from farm_intel.storage.database import hold_against_sweep, reading, transaction
-from farm_intel.storage.rasters import RasterRecord, RasterStore
+from farm_intel.storage.raster_store import RasterStore
+from farm_intel.storage.rasters import RasterRecord
 from farm_intel.storage.rows import STATUS_RANK, parse_coverage_day, parse_observation, parse_raster
 
 if TYPE_CHECKING:
@@ -136,13 +137,13 @@ class SqlObservationStore:
                 c.solar_day.between(start, end),
             )
             rows = connection.execute(query).all()
-        there = {sha256: sha256 is None or self.rasters.exists(sha256) for sha256 in {row[5] for row in rows}}
+        lost = self.rasters.lost({row[5] for row in rows if row[5] is not None})
         return {
             ObservationKey(
                 farm_id=farm_id, index=index, provider=provider, collection=collection, solar_day=solar_day
             ): (fingerprint, ObservationStatus(status))
             for farm_id, index, solar_day, fingerprint, status, sha256 in rows
-            if there[sha256]
+            if sha256 not in lost
         }
 
     def observations(
@@ -222,7 +223,8 @@ class SqlObservationStore:
         """Write again what the reaper took between our rename and our rows; it cannot come between any more."""
         from farm_intel.storage.publishing import farm_encoder
 
-        gone = [raster for raster in written if not self.rasters.exists(raster.sha256)]
+        lost = self.rasters.lost({raster.sha256 for raster in written})
+        gone = [raster for raster in written if raster.sha256 in lost]
         if not gone:
             return
         encode = farm_encoder(publication)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farm_intel.domain.errors import StoreError
-from farm_intel.storage.rasters import RasterStore
+from farm_intel.storage.raster_store import RasterStore
 
 
 class StoredPixels:

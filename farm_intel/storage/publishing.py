@@ -18,7 +18,8 @@ from farm_intel.domain.products import PixelReason
 from farm_intel.domain.publication import Publication
 from farm_intel.storage.bulk import ColumnValues, Same, instant_text
 from farm_intel.storage.geotiff import encode_geotiff
-from farm_intel.storage.rasters import RasterBand, RasterStore
+from farm_intel.storage.raster_store import RasterStore
+from farm_intel.storage.rasters import RasterBand
 from farm_intel.storage.rows import STATUS_RANK
 
 FRACTION_DIGITS = 6

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,9 +14,9 @@ from pathlib import Path
 
 from farm_intel.domain.errors import StoreError
 from farm_intel.domain.geo import PixelGrid
+from farm_intel.storage.raster_store import SUFFIX, RasterStore, StoredFile
 
 _INCOMING = "incoming"
-_SUFFIX = ".tif"
 _WRITERS = 8
 """Threads where each file is flushed by itself; waiting for the disk is all they do."""
 _SYNC_ALL_FROM = 32
@@ -50,22 +49,21 @@ class RasterRecord:
     created_at: datetime
 
 
-class RasterStore:
+class FolderRasters(RasterStore):
     """Content-addressed files under a folder: `ab/<sha256>.tif`."""
 
     def __init__(self, root: Path) -> None:
         """Keep the folder; it is made when the first raster is put."""
         self.root = root
 
-    @staticmethod
-    def address(content: bytes) -> str:
-        """Return the SHA-256 of the content in hex: the name it is stored and found under."""
-        return hashlib.sha256(content).hexdigest()
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return str(self.root)
 
-    @staticmethod
-    def relative_path(sha256: str) -> str:
-        """Return where the raster of this address lies, relative to the root."""
-        return f"{sha256[:2]}/{sha256}{_SUFFIX}"
+    def href(self, sha256: str) -> str:
+        """Return the file's URL."""
+        return self.path(sha256).absolute().as_uri()
 
     def path(self, sha256: str) -> Path:
         """Return the file of this address, whether it exists or not."""
@@ -73,15 +71,14 @@ class RasterStore:
 
     def exists(self, sha256: str) -> bool:
         """Return True where the raster is stored."""
-        return os.access(f"{self.root}/{sha256[:2]}/{sha256}{_SUFFIX}", os.F_OK)  # asked for every file: Path is slow
+        return os.access(f"{self.root}/{sha256[:2]}/{sha256}{SUFFIX}", os.F_OK)  # asked for every file: Path is slow
+
+    def lost(self, addresses: Collection[str]) -> set[str]:
+        """Return the addresses without a file."""
+        return {sha256 for sha256 in addresses if not self.exists(sha256)}
 
     def read(self, sha256: str) -> bytes:
-        """Return the content.
-
-        Raises:
-            StoreError: it is not there or cannot be read.
-
-        """
+        """Return the content."""
         try:
             return self.path(sha256).read_bytes()
         except OSError as error:
@@ -90,18 +87,10 @@ class RasterStore:
             ) from error
 
     def put_many(self, contents: Mapping[str, bytes]) -> None:
-        """Make rasters permanent: address -> content.
+        """Write all to temporary names and flush them, then rename, then flush their folders.
 
-        One that is there already is replaced by itself: that costs less than asking for every file first, marks it as
-        young, so that the reaper leaves it until its row is committed, and mends one whose content is no longer what
-        its name promises (a disk error, an editor).
-
-        All are written to temporary names and flushed, then renamed, then their folders flushed: after this returns,
-        neither a crash nor a power cut can lose one; before, none is visible under its final name half-written.
-
-        Raises:
-            StoreError: the disk is full or failed; no final name was given to an incomplete file.
-
+        After this returns, neither a crash nor a power cut can lose one; before, none is visible under its final name
+        half-written.
         """
         try:
             if contents:
@@ -113,26 +102,28 @@ class RasterStore:
                 hint="Free some space and run it again." if full else "Check the disk and the folder's permissions.",
             ) from error
 
-    def objects(self, prefix: str) -> dict[str, os.stat_result]:
-        """Return address and state of every stored raster whose address begins with these two hex digits."""
-        found: dict[str, os.stat_result] = {}
-        for path in (self.root / prefix).glob(f"*{_SUFFIX}"):
-            try:
-                found[path.stem] = path.stat()
-            except FileNotFoundError:  # the reaper has just removed it
-                continue
-        return found
+    def objects(self, prefix: str) -> dict[str, StoredFile]:
+        """Return the files under two hex digits."""
+        found = (_state(path, path.stem) for path in (self.root / prefix).glob(f"*{SUFFIX}"))
+        return {state.name: state for state in found if state is not None}
 
-    def unfinished(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """Yield temporary files: of a writer that is at work now, or of one that was killed."""
+    def state(self, sha256: str) -> StoredFile | None:
+        """Return size and time of a file, None where it is not there."""
+        return _state(self.path(sha256), sha256)
+
+    def unfinished(self) -> Iterator[StoredFile]:
+        """Yield temporary files."""
         for path in self.root.glob(f"{_INCOMING}/*"):
-            try:
-                yield path, path.stat()
-            except FileNotFoundError:  # its writer has just renamed it
-                continue
+            state = _state(path, path.name)
+            if state is not None:  # else its writer has just renamed it
+                yield state
+
+    def remove_unfinished(self, name: str) -> None:
+        """Delete a temporary file."""
+        (self.root / _INCOMING / name).unlink(missing_ok=True)
 
     def remove(self, sha256: str) -> None:
-        """Delete a raster; one that is gone already is no error."""
+        """Delete a file."""
         self.path(sha256).unlink(missing_ok=True)
 
     def _write_and_rename(self, contents: Mapping[str, bytes]) -> None:
@@ -157,7 +148,7 @@ class RasterStore:
     def _rename(self, temporary: Mapping[str, str], *, together: bool) -> None:
         root = str(self.root)
         for sha256, name in temporary.items():  # thousands of them; Path costs four times as much as the call
-            final = f"{root}/{sha256[:2]}/{sha256}{_SUFFIX}"
+            final = f"{root}/{sha256[:2]}/{sha256}{SUFFIX}"
             try:
                 os.rename(name, final)  # noqa: PTH104 - as above
             except FileNotFoundError:  # the first of its folder
@@ -167,6 +158,14 @@ class RasterStore:
             _sync_filesystem(self.root)
         else:
             _in_threads(_flush_folder, [*{f"{root}/{sha256[:2]}" for sha256 in temporary}, root])
+
+
+def _state(path: Path, name: str) -> StoredFile | None:
+    try:
+        state = path.stat()
+    except FileNotFoundError:
+        return None
+    return StoredFile(name=name, size_bytes=state.st_size, modified_at=state.st_mtime)
 
 
 def _write(name: str, content: bytes, *, flush: bool) -> None:

@@ -20,7 +20,8 @@ from farm_intel.domain.observations import (
     ZonalStatistics,
 )
 from farm_intel.storage import tables
-from farm_intel.storage.rasters import RasterBand, RasterRecord, RasterStore
+from farm_intel.storage.raster_store import RasterStore
+from farm_intel.storage.rasters import RasterBand, RasterRecord
 
 _OBSERVATION_COLUMNS = tuple(tables.observations.columns.keys())
 

@@ -16,7 +16,7 @@ from farm_intel.domain.errors import BadRequestError, StoreError
 from farm_intel.domain.geo import PixelGrid
 from farm_intel.storage.geotiff import encode_geotiff
 from farm_intel.storage.pixels import StoredPixels
-from farm_intel.storage.rasters import RasterBand, RasterStore
+from farm_intel.storage.rasters import FolderRasters, RasterBand
 from farm_intel_tests.alerts.evaluations import DAY, FARM, INDEX, Field, on, rule
 
 DROP = rule("drop", days=20, enter=0.2, leave=0.1, explained_by="canopy_loss")
@@ -34,7 +34,7 @@ def raster(mean: float) -> bytes:
 
 @pytest.fixture
 def rasters(tmp_path):
-    return RasterStore(tmp_path)
+    return FolderRasters(tmp_path)
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def container(home: Path, provider: str, place: Place, **settings: Any) -> Conta
             **{
                 "home": home,
                 "database_url": "",
-                "raster_root": None,
+                "raster_root": "",
                 "providers": (provider,),
                 "provider_order": {},
                 "history_start": place.first,

@@ -54,7 +54,7 @@ def compare(installation: Container, slugs: tuple[str, ...], provider: str, targ
         for row in rows:
             if row.raster_path is None or row.statistics is None or len(row.scene_ids) > 1:
                 continue
-            with rasterio.open(installation.settings.resolved_raster_root / row.raster_path) as raster:
+            with rasterio.open(f"{installation.settings.resolved_raster_root}/{row.raster_path}") as raster:
                 ours = raster.read(row.raster_band, masked=True).astype(float).filled(np.nan) * 1e-4
                 bounds, crs = raster.bounds, raster.crs
             if crs != rasterio.CRS.from_wkt(cube["spatial_ref"].attrs["spatial_ref"]):

@@ -76,7 +76,9 @@ def test_a_thumbnail_has_the_indexs_colours_and_transparent_holes(tmp_path: Path
     grid = PixelGrid(crs="EPSG:32637", width_px=2, height_px=2, pixel_m=10.0, west_m=0.0, north_m=0.0)
     path = tmp_path / "a.tif"
     path.write_bytes(encode_geotiff(data, grid, (RasterBand(name="ndvi", scale=1e-4, offset=0.0),), {}))
-    shown = pixels(thumbnail(path, 1, RasterEncoding(scale=1e-4, offset=0.0), NDVI.colour_map))
+    shown = pixels(
+        thumbnail(path.read_bytes(), 1, RasterEncoding(scale=1e-4, offset=0.0), NDVI.colour_map, name="a.tif")
+    )
     half = shown.shape[0] // 2
     expected = NDVI.colour_map.rgb(np.array([0.0, 0.9]))
 
@@ -85,11 +87,9 @@ def test_a_thumbnail_has_the_indexs_colours_and_transparent_holes(tmp_path: Path
     assert np.abs(shown[1, -2, :3].astype(int) - expected[1]).max() <= 12
 
 
-def test_a_damaged_raster_is_a_typed_error(tmp_path: Path) -> None:
-    (tmp_path / "a.tif").write_bytes(b"no raster")
-
+def test_a_damaged_raster_is_a_typed_error() -> None:
     with pytest.raises(StoreError, match=r"a\.tif"):
-        thumbnail(tmp_path / "a.tif", 1, RasterEncoding(scale=1.0, offset=0.0), NDVI.colour_map)
+        thumbnail(b"no raster", 1, RasterEncoding(scale=1.0, offset=0.0), NDVI.colour_map, name="a.tif")
 
 
 def test_one_number_makes_no_series_picture() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from farm_intel.storage.database import open_database
 from farm_intel.storage.observations import SqlObservationStore
 from farm_intel.storage.publishing import farm_encoder
-from farm_intel.storage.rasters import RasterStore
+from farm_intel.storage.rasters import FolderRasters
 from farm_intel_tests.storage.publications import make_publication
 
 
@@ -26,7 +26,7 @@ def tell(line: str) -> None:
 
 
 def publish(url: str, root: str, seed: int, numbers: Iterable[int]) -> None:
-    store = SqlObservationStore(open_database(url), RasterStore(Path(root)))
+    store = SqlObservationStore(open_database(url), FolderRasters(Path(root)))
     for number in numbers:
         day = date(2024, 1, 1) + timedelta(days=number % 3)
         # 40 farms are flushed together, 4 one by one: both ways are killed.

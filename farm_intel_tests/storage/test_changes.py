@@ -12,7 +12,7 @@ from farm_intel.domain.observations import CoverageDay, ObservationStatus
 from farm_intel.storage.changes import changed_farms
 from farm_intel.storage.database import migrate, open_database
 from farm_intel.storage.observations import SqlObservationStore
-from farm_intel.storage.rasters import RasterStore
+from farm_intel.storage.rasters import FolderRasters
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -25,7 +25,7 @@ def engine(tmp_path) -> Engine:
 
 
 def record(engine: Engine, tmp_path, farm: str, day: date, at: datetime) -> None:
-    store = SqlObservationStore(engine, RasterStore(tmp_path / "rasters"))
+    store = SqlObservationStore(engine, FolderRasters(tmp_path / "rasters"))
     store.record_days(
         [
             CoverageDay(

@@ -13,7 +13,7 @@ from farm_intel.storage import tables
 from farm_intel.storage.database import transaction
 from farm_intel.storage.fsck import GRACE, check_store, repair
 from farm_intel.storage.observations import SqlObservationStore
-from farm_intel.storage.rasters import RasterStore
+from farm_intel.storage.rasters import FolderRasters
 from farm_intel_tests.storage.publications import later, make_publication
 
 NOW = datetime.now(UTC)
@@ -137,7 +137,7 @@ def test_superseded_rasters_are_freed_after_the_grace_period(filled):
     assert (report.rasters, report.superseded) == (6, 0)
 
 
-class SweptRasters(RasterStore):
+class SweptRasters(FolderRasters):
     """A raster store whose reaper strikes right after the files were put, as a badly timed one would."""
 
     def put_many(self, contents):

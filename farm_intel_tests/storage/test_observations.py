@@ -19,7 +19,7 @@ from farm_intel.domain.products import PixelReason
 from farm_intel.storage import tables
 from farm_intel.storage.database import migrate, open_database, reading
 from farm_intel.storage.observations import SqlObservationStore
-from farm_intel.storage.rasters import RasterStore
+from farm_intel.storage.rasters import FolderRasters
 from farm_intel_tests.storage.publications import INDICES, RECORDED_AT, failed, later, make_publication
 
 DAY = date(2024, 6, 1)
@@ -343,7 +343,7 @@ def test_an_empty_batch_changes_nothing(store):
 def test_reading_while_publishing_sees_one_moment(tmp_path):
     engine = open_database(f"sqlite:///{tmp_path}/s.db")
     migrate(engine)
-    store = SqlObservationStore(engine, RasterStore(tmp_path / "r"))
+    store = SqlObservationStore(engine, FolderRasters(tmp_path / "r"))
     store.publish(make_publication(3, seed=1, revision="a"))
 
     rows = store.observations()

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from farm_intel.domain.errors import StoreError
-from farm_intel.storage.rasters import RasterStore
+from farm_intel.storage.rasters import FolderRasters
 
 
 def contents(number, size=500):
     blobs = [os.urandom(size) for _ in range(number)]
-    return {RasterStore.address(blob): blob for blob in blobs}
+    return {FolderRasters.address(blob): blob for blob in blobs}
 
 
 @pytest.mark.parametrize("number", [1, 31, 32, 100])
@@ -74,17 +74,17 @@ def test_a_root_that_is_not_a_folder_is_a_typed_error(tmp_path):
     (tmp_path / "rasters").write_text("in the way")
 
     with pytest.raises(StoreError, match="cannot store 2 rasters"):
-        RasterStore(tmp_path / "rasters").put_many(contents(2))
+        FolderRasters(tmp_path / "rasters").put_many(contents(2))
 
 
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from farm_intel.domain.errors import StoreError
-from farm_intel.storage.rasters import RasterStore
+from farm_intel.storage.rasters import FolderRasters
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-store = RasterStore(Path(sys.argv[1]))
+store = FolderRasters(Path(sys.argv[1]))
 small, large = b"s" * 100, b"l" * 10_000
 try:
     store.put_many({store.address(small): small, store.address(large): large})
