@@ -52,6 +52,14 @@ def current_operator(services: Services, user: User) -> str:
 Operator = Annotated[str, Depends(current_operator)]
 
 
+def visible_farms(services: ApiServices, user_id: str, farm_id: str | None = None) -> tuple[str, ...] | None:
+    """Return the farms to look at for a user, of all or of one asked for; None for all there are."""
+    if farm_id is not None:
+        return (farm_id,) if services.access.may_see(user_id, farm_id) else ()
+    farms = services.access.farms_of(user_id)
+    return None if farms is None else tuple(sorted(farms))
+
+
 def visible_alert(services: ApiServices, user_id: str, alert_id: str) -> Alert:
     """Return an alert of a farm the user may see.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from farm_intel.api.access import Services, User, visible_alert
+from farm_intel.api.access import Services, User, visible_alert, visible_farms
 from farm_intel.api.fields import Body, Identifier, Instant, PageSize, Reason, Text
 from farm_intel.api.problems import documented
 from farm_intel.domain.alerts import Alert, AlertState
@@ -68,7 +68,6 @@ class AlertList(BaseModel):
     """One page of alerts, newest first."""
 
     alerts: list[AlertOut]
-    """May be fewer than asked for, also none, before the end: those of other people's farms are left out."""
     next: str
     """Cursor of the next page; empty at the end."""
 
@@ -102,10 +101,9 @@ def list_alerts(
     cursor: Annotated[Text, Query()] = "",
 ) -> AlertList:
     """Return the newest alerts of the farms the user may see."""
-    farm_ids = None if farm_id is None else (farm_id,)
-    alerts, following = services.alerts.list(farm_ids=farm_ids, states=state or (), limit=limit, cursor=cursor)
-    seen = {farm: services.access.may_see(user, farm) for farm in {alert.farm_id for alert in alerts}}
-    return AlertList(alerts=[AlertOut.of(alert) for alert in alerts if seen[alert.farm_id]], next=following)
+    farms = visible_farms(services, user, farm_id)
+    alerts, following = services.alerts.list(farm_ids=farms, states=state or (), limit=limit, cursor=cursor)
+    return AlertList(alerts=[AlertOut.of(alert) for alert in alerts], next=following)
 
 
 @router.get("/{alert_id}", operation_id="getAlert", responses=documented(404))

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from farm_intel.api.app import create_app
 from farm_intel.api.ports import ApiAccess, ApiServices, Beat, HeartbeatsPort
 from farm_intel.bootstrap import Container, container_from_environment
+from farm_intel.domain.routing import ANY
 
 MISSED_BEATS = 5
 """A part of the pump is silent after this many of its intervals, or after the least silence where that is longer."""
@@ -43,11 +44,16 @@ def app_of(container: Container) -> FastAPI:
     settings, reaching = container.settings, container.reaching
     operators = frozenset(settings.api_operators)
 
-    def may_see(user_id: str, farm_id: str) -> bool:
-        """Tell whether somebody may see a farm: until there are accounts, whoever subscribes to it, and operators."""
+    def farms_of(user_id: str) -> frozenset[str] | None:
+        """Return whose farms somebody may see: until there are accounts, those subscribed to; operators see all."""
         if user_id in operators:
-            return True
-        return any(one.farm_id in {"*", farm_id} for one in reaching.subscriptions.list(user_id=user_id))
+            return None
+        farms = frozenset(one.farm_id for one in reaching.subscriptions.list(user_id=user_id))
+        return None if ANY in farms else farms
+
+    def may_see(user_id: str, farm_id: str) -> bool:
+        farms = farms_of(user_id)
+        return farms is None or farm_id in farms
 
     return create_app(
         ApiServices(
@@ -61,6 +67,7 @@ def app_of(container: Container) -> FastAPI:
             access=ApiAccess(
                 tokens=settings.api_tokens,
                 may_see=may_see,
+                farms_of=farms_of,
                 operators=operators,
                 origins=frozenset(settings.api_origins),
             ),

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, model_validator
 
-from farm_intel.api.access import Services, User
+from farm_intel.api.access import Services, User, visible_farms
 from farm_intel.api.fields import Body, Identifier, Instant, Number, Text
 from farm_intel.api.problems import documented
 from farm_intel.domain.activities import Answer, Occurrence, OccurrenceState
@@ -83,8 +83,8 @@ class OccurrenceOut(BaseModel):
 @router.get("/dead-letters", operation_id="listDeadOccurrences")
 def list_dead_letters(services: Services, user: User) -> list[OccurrenceOut]:
     """List what was given up after its last attempt on farms the user may see."""
-    found = services.activities.dead_letters(limit=MOST_DEAD_LETTERS)
-    return [OccurrenceOut.of(row) for row in found if services.access.may_see(user, row.farm_id)]
+    found = services.activities.dead_letters(visible_farms(services, user), limit=MOST_DEAD_LETTERS)
+    return [OccurrenceOut.of(row) for row in found]
 
 
 @router.post("/{activity_id}/{due_at}/replay", operation_id="replayOccurrence", responses=documented(404, 409))

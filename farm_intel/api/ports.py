@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -52,8 +52,8 @@ class ActivitiesPort(Protocol):
         """Record what somebody said; IllegalTransitionError where it is settled."""
         ...
 
-    def dead_letters(self, *, limit: int) -> Sequence[Occurrence]:
-        """Return what was given up, by due time."""
+    def dead_letters(self, farm_ids: Sequence[str] | None = None, *, limit: int) -> Sequence[Occurrence]:
+        """Return what was given up, by due time; of these farms only, None for all."""
         ...
 
     def replay(self, activity_id: str, due_at: datetime, *, by: str) -> Occurrence:
@@ -122,6 +122,8 @@ class ApiAccess:
     tokens: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 (hex) of a bearer token to the user's id."""
     may_see: FarmAccess
+    farms_of: Callable[[str], frozenset[str] | None]
+    """The farms a user may see, by the user's id; None for all. Says of every farm what `may_see` says."""
     operators: frozenset[str] = frozenset()
     """Users who may read, replay and drop the outbox, which holds other people's messages."""
     origins: frozenset[str] = frozenset()

@@ -17,6 +17,7 @@ from farm_intel.storage import evaluations as evaluation_rows
 from farm_intel.storage.alert_rows import alert_of
 from farm_intel.storage.alert_tables import alerts
 from farm_intel.storage.alert_work import SqlAlertWork, history_of, unknown_alert
+from farm_intel.storage.bulk import one_of
 from farm_intel.storage.database import reading, transaction
 from farm_intel.storage.message_tables import outbox
 
@@ -97,8 +98,6 @@ class SqlAlertStore:
 
         """
         query = select(alerts).order_by(alerts.c.opened_at.desc(), alerts.c.alert_id).limit(limit + 1)
-        if farm_ids is not None:
-            query = query.where(alerts.c.farm_id.in_(farm_ids))
         if states:
             query = query.where(alerts.c.state.in_([state.value for state in states]))
         if rule is not None:
@@ -111,6 +110,8 @@ class SqlAlertStore:
                 or_(alerts.c.opened_at < at, and_(alerts.c.opened_at == at, alerts.c.alert_id > last_id))
             )
         with reading(self._engine) as connection:
+            if farm_ids is not None:
+                query = query.where(one_of(alerts.c.farm_id, tuple(farm_ids), connection))
             found = [alert_of(row) for row in connection.execute(query)]
         page = found[:limit]
         return page, _cursor(page[-1]) if len(found) > limit else ""

@@ -47,6 +47,10 @@ class Grants:
     def __call__(self, user_id: str, farm_id: str) -> bool:
         return (user_id, farm_id) not in self.revoked
 
+    def farms_of(self, user_id: str) -> frozenset[str] | None:
+        taken = {farm for user, farm in self.revoked if user == user_id}
+        return frozenset({"farm-a", "farm-b"} - taken) if taken else None
+
 
 class FakeAlerts:
     """Alerts in memory, with the real life cycle's transitions."""
@@ -137,8 +141,9 @@ class FakeActivities:
         self.waiting = replace(self.waiting, state=after, answer=answer)
         return self.waiting
 
-    def dead_letters(self, *, limit: int) -> list[Occurrence]:
-        return [self.waiting][:limit] if self.waiting.state is OccurrenceState.FAILED else []
+    def dead_letters(self, farm_ids: Sequence[str] | None = None, *, limit: int) -> list[Occurrence]:
+        seen = farm_ids is None or self.waiting.farm_id in farm_ids
+        return [self.waiting][:limit] if seen and self.waiting.state is OccurrenceState.FAILED else []
 
     def replay(self, activity_id: str, due_at: datetime, *, by: str) -> Occurrence:
         return self._settle(activity_id, due_at, OccurrenceState.DUE, f"replayed by {by}")
@@ -281,6 +286,7 @@ class World:
             access=ApiAccess(
                 tokens=hashed,
                 may_see=self.grants,
+                farms_of=self.grants.farms_of,
                 operators=frozenset({"olga"}),
                 origins=frozenset({ORIGIN}),
             ),

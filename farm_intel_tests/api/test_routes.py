@@ -142,6 +142,14 @@ class TestEffects:
         assert [page["alerts"][0]["alert_id"] for page in (first, second)] == ["al_1", "al_2"]
         assert second["next"] == ""
 
+    def test_pages_are_full_whatever_is_hidden(self, world: World, client: TestClient) -> None:
+        world.grants.revoked.add(("anna", "farm-a"))
+        page = client.get("/v1/alerts?limit=1", headers=bearer("anna")).json()
+
+        assert ([alert["alert_id"] for alert in page["alerts"]], page["next"]) == (["al_2"], "")
+        hidden = client.get("/v1/alerts?farm_id=farm-a", headers=bearer("anna")).json()
+        assert (hidden["alerts"], hidden["next"]) == ([], "")
+
     def test_an_occurrence_is_answered_by_who_asks_at_the_servers_time(self, world: World, client: TestClient) -> None:
         path = "/v1/occurrences/act_1/2026-06-30T15:00:00+03:00/answer"
         body = {"done": True, "quantities": {"amount_mm": 18.5, "kind": "drip", "all": True}, "note": "ok"}
