@@ -182,6 +182,26 @@ def test_health_is_well_hours_after_the_last_cleaning_up_and_not_without_a_pump(
     assert health() == (503, {"pump"})
 
 
+def test_who_subscribes_to_a_farm_sees_it(farmed: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from farm_intel.api.installation import app_of
+
+    monkeypatch.setenv("FARM_INTEL_API_OPERATORS", "olga")
+
+    def farms_of(user: str) -> frozenset[str] | None:
+        access = app_of(container_from_environment()).state.services.access
+        farms: frozenset[str] | None = access.farms_of(user)
+        assert [access.may_see(user, farm) for farm in ("F1", "F2")] == [
+            farms is None or farm in farms for farm in ("F1", "F2")
+        ]
+        return farms
+
+    assert (farms_of("anna"), farms_of("olga")) == (frozenset(), None)
+    assert farmed("alerts", "subscribe", "--user", "anna", "--channel", "stream", "--farm", "F1")[0] == 0
+    assert (farms_of("anna"), farms_of("juma")) == ({"F1"}, frozenset())
+    assert farmed("alerts", "subscribe", "--user", "anna", "--channel", "stream")[0] == 0
+    assert farms_of("anna") is None
+
+
 def findings(cli: Cli) -> dict[str, dict[str, Any]]:
     return {row["check"]: row for row in json.loads(cli("doctor", "--format", "json")[1])}
 
