@@ -3,6 +3,8 @@
 UV_VERSION := 0.13.8
 UV := .uv/bin/uv
 PY := .venv/bin/python
+# Where Python is told to keep no compiled modules, every process would compile hundreds of them again: 4 s with Dagster.
+COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
 STAMP := .venv/.farm-intel-synced
 BENCH_STAMP := .venv/.farm-intel-synced-bench
 
@@ -15,11 +17,11 @@ $(UV):
 	.uv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
 
 $(STAMP): $(UV) pyproject.toml uv.lock .python-version
-	$(UV) sync --frozen --all-extras --quiet
+	$(UV) sync --frozen --all-extras --quiet $(COMPILE)
 	@touch $(STAMP)
 
 $(BENCH_STAMP): $(STAMP)
-	$(UV) sync --frozen --all-extras --group bench --quiet
+	$(UV) sync --frozen --all-extras --group bench --quiet $(COMPILE)
 	@touch $(BENCH_STAMP) $(STAMP)
 
 setup: $(STAMP) ## install everything into .venv
