@@ -31,7 +31,7 @@ def test_thirty_kills_lose_nothing_and_double_nothing(database_url: str, tmp_pat
     assert found.faults == 0, found
     assert (found.executed, found.states) == (80, {"done": 80})
     assert found.kills == 30
-    assert found.retaken > 0, "no kill met anybody at work: this test has lost its aim"
+    assert found.retaken + found.resent > 0, "no kill met anybody at work: this test has lost its aim"
 
 
 @pytest.mark.nightly
