@@ -99,14 +99,14 @@ class Answering:
             IllegalTransitionError: it is settled.
 
         """
-        del by  # who may assign is the caller's to check; the assignee is what the record keeps
-
         def decide(row: Occurrence) -> Move | None:
             if row.state in SETTLED:
                 raise _settled(row, "assigned")
             if row.assignee == to:
                 return None
-            return Move(before=row, path=(), reason=row.reason, error=row.error, assignee=to)
+            said = f"given to {to} by {by}" if to else f"taken from {row.assignee} by {by}"
+            reason = "; ".join(filter(None, [row.reason, said]))
+            return Move(before=row, path=(), reason=reason, error=row.error, assignee=to)
 
         return self._move(activity_id, due_at, decide)
 

@@ -166,10 +166,14 @@ def test_a_snooze_asks_again_and_an_assignment_stays(engine: Engine) -> None:
     due_at = bench.rows()[0].due_at
     until = bench.clock.now() + HOUR
     answering = bench.service.answering
-    assert answering.assign(plan.activity_id, due_at, to="juma", by="joe").assignee == "juma"
+    given = answering.assign(plan.activity_id, due_at, to="juma", by="joe")
+    assert (given.assignee, given.reason) == ("juma", "given to juma by joe")
     assert answering.snooze(plan.activity_id, due_at, until=until, by="juma", note="lunch").state == "due"
     bench.pump()
     assert bench.rows()[0].reason == "snoozed by juma: lunch"
+    taken = answering.assign(plan.activity_id, due_at, to="", by="joe")
+    assert (taken.assignee, taken.reason) == ("", "snoozed by juma: lunch; taken from juma by joe")
+    answering.assign(plan.activity_id, due_at, to="juma", by="joe")
     bench.clock.advance(3600)
     bench.pump()
     (row,) = bench.rows()
