@@ -99,6 +99,7 @@ class Answering:
             IllegalTransitionError: it is settled.
 
         """
+
         def decide(row: Occurrence) -> Move | None:
             if row.state in SETTLED:
                 raise _settled(row, "assigned")
