@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,18 @@ class CubeGrid:
         return round((top - bottom) / self.resolution_m), round((right - left) / self.resolution_m)
 
 
+def unreadable(scene: Scene, names: Sequence[str], error: Exception) -> SceneProblemError:
+    """Return our error for one of GDAL's, whose text holds the whole address, signature included: it is not told."""
+    text = str(error)
+    band = next((f"band {name}" for name in names if scene.bands[name].href in text), "one of its files")
+    return SceneProblemError(
+        SceneProblemKind.UNREADABLE_FILE,
+        scene.scene_id,
+        f"{band} cannot be read",
+        hint="It is missing, cut off, or closed to us; `farm-intel calendar` says how the observations took it.",
+    )
+
+
 def home_grid(
     scene: Scene, farm: Farm, profile: CollectionProfile, *, margin_px: int, gdal: Mapping[str, Any]
 ) -> CubeGrid:
@@ -61,13 +73,14 @@ def home_grid(
     from rasterio.errors import RasterioError
 
     files = []
+    names = sorted(set(scene.bands) & {*profile.bands, profile.mask.band})
     try:
         with rasterio.Env(**gdal):
-            for name in sorted(set(scene.bands) & {*profile.bands, profile.mask.band}):
+            for name in names:
                 with rasterio.open(scene.bands[name].href) as file:
                     files.append((file.transform, file.crs, file.bounds))
     except RasterioError as error:
-        raise SceneProblemError(SceneProblemKind.UNREADABLE_FILE, scene.scene_id, str(error)) from error
+        raise unreadable(scene, names, error) from error
     transform, crs, frame = min(files, key=lambda entry: abs(float(entry[0].a)))
     coarsest = max(abs(float(entry[0].a)) for entry in files)
     epsg = crs.to_epsg() if crs else None

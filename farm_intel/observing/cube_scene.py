@@ -12,7 +12,7 @@ import numpy.typing as npt
 from farm_intel.domain.errors import SceneProblemError, SceneProblemKind
 from farm_intel.domain.products import CollectionProfile, MaskRule, PixelReason
 from farm_intel.domain.scenes import Scene
-from farm_intel.observing.cube_grid import CubeGrid
+from farm_intel.observing.cube_grid import CubeGrid, unreadable
 
 if TYPE_CHECKING:
     from farm_intel.engine.options import EngineOptions
@@ -118,7 +118,7 @@ def _with_nodata(
         with rasterio.Env(**rules.gdal), rasterio.open(scene.bands[mask.band].href) as file:
             nodata = file.nodata
     except RasterioError as error:
-        raise SceneProblemError(SceneProblemKind.UNREADABLE_FILE, scene.scene_id, str(error)) from error
+        raise unreadable(scene, [mask.band], error) from error
     return numbers if nodata is None else np.where(numbers == _NOTHING, np.int64(nodata), numbers)
 
 
@@ -185,7 +185,7 @@ def _read(scene: Scene, names: Sequence[str], rules: SceneRules) -> npt.NDArray[
         # scenes are read beside each other, so that threads of its own would only be more of them
         values: npt.NDArray[np.int64] = stack.data[0].compute(scheduler="synchronous").astype(np.int64)
     except (RasterioError, RuntimeError) as error:
-        raise SceneProblemError(SceneProblemKind.UNREADABLE_FILE, scene.scene_id, str(error)) from error
+        raise unreadable(scene, names, error) from error
     return values
 
 
@@ -210,7 +210,7 @@ def _probe(scene: Scene, rules: SceneRules) -> ProbeResult | None:
                     shape = tuple(max(1, round(edge / shrink)) for edge in file.shape)
                     small.append(file.read(1, out_shape=shape, resampling=Resampling.nearest))
     except RasterioError as error:
-        raise SceneProblemError(SceneProblemKind.UNREADABLE_FILE, scene.scene_id, str(error)) from error
+        raise unreadable(scene, [name, mask_rule.band], error) from error
     dark, mask = small
     rows = np.arange(dark.shape[0]) * mask.shape[0] // dark.shape[0]
     cols = np.arange(dark.shape[1]) * mask.shape[1] // dark.shape[1]

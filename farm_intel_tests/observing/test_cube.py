@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pyproj import Transformer
 from farm_intel.bootstrap import Container, build_container, load_settings
 from farm_intel.cli.requests import days_between
 from farm_intel.domain.errors import BadRequestError, UnknownNameError
+from farm_intel.domain.scenes import Scene
 from farm_intel.observing.cube import PIECE_BYTES, CubeReport, CubeSource, write_cube
 from farm_intel.observing.model import ObserveRequest
 from farm_intel.simulation.catalogue import write_world
@@ -148,10 +150,33 @@ def test_a_long_series_is_written_in_pieces_and_a_bad_scene_is_told(tmp_path: Pa
     Path(gone.bands["red"].href).unlink()
     report, rest = write("rest.zarr", PIECE_BYTES)
     (reason,) = set(report.left_out) - set(whole.left_out)
-    assert gone.scene_id in reason
+    assert f"{gone.scene_id}: unreadable_file: band red cannot be read" in reason
     assert reason in str(report)
     xr.testing.assert_identical(at_once.sel(time=rest.time).load(), rest.load())
     assert rest.time.size == whole.days - 1
+
+
+def test_no_signature_is_told(installation: Container, tmp_path: Path) -> None:
+    farm = installation.farms.list()[0]
+    days = {"start": date(2026, 1, 4), "end": date(2026, 1, 14)}
+    scenes = installation.observing.scenes_over(farm.farm_id, **days, provider="stac")
+
+    def sign(scene: Scene) -> Scene:
+        bands = {
+            name: replace(band, href=f"http://127.0.0.1:9/{name}.tif?sig=SECRET") for name, band in scene.bands.items()
+        }
+        return replace(scene, bands=bands)
+
+    source = CubeSource(
+        profile=installation.providers["stac"].profile, refresh=sign, options=installation.engine_options
+    )
+    with pytest.raises(BadRequestError, match="no usable scene") as refused:
+        write_cube(
+            tmp_path / "a.zarr", farm=farm, scenes=scenes, indices=installation.registry.select(["ndvi"]),
+            source=source, progress=Silent(),
+        )  # fmt: skip
+    assert "cannot be read" in str(refused.value)
+    assert "SECRET" not in str(refused.value)
 
 
 def test_providers_without_files_are_refused_by_name(tmp_path: Path) -> None:
