@@ -93,8 +93,11 @@ def write_cube(
 
     Raises:
         BadRequestError: there is no usable scene over the farm, or something that is no Zarr has the name.
+        UnknownNameError: the product has no band that an index needs.
 
     """
+    for index in indices:
+        index.resolve_bands(source.profile.bands)
     if path.exists() and not any((path / name).is_file() for name in _ZARR_MARKS):
         raise BadRequestError(f"{path} exists and is no Zarr", hint="Choose another name, or move it away.")
     job = _Job(farm=farm, indices=tuple(indices), source=source, progress=progress, piece_bytes=piece_bytes)

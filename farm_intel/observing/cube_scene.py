@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from farm_intel.domain.errors import SceneProblemError, SceneProblemKind
+from farm_intel.domain.errors import SceneProblemError, SceneProblemKind, UnknownNameError
 from farm_intel.domain.products import CollectionProfile, MaskRule, PixelReason
 from farm_intel.domain.scenes import Scene
 from farm_intel.observing.cube_grid import CubeGrid, unreadable
@@ -68,8 +68,7 @@ def scene_step(scene: Scene, rules: SceneRules) -> SceneStep:
 
     profile = rules.profile
     masks = (profile.mask, *profile.more_masks)
-    _check_assets(scene, masks)
-    names = sorted({band for index in rules.indices for band in index.resolve_bands(scene.bands).values()})
+    names = _needed_bands(scene, masks, rules.indices)
     stated = {name: resolve_radiometry(profile, scene, scene.bands[name]) for name in names}
     probe = _probe(scene, rules) if any(rule.needs_probe for rule in stated.values()) else None
     decided = decide_radiometry(scene.scene_id, stated, probe)
@@ -93,10 +92,15 @@ def scene_step(scene: Scene, rules: SceneRules) -> SceneStep:
     return SceneStep({index.slug: _evaluate(index, reflectance) for index in rules.indices}, seen)
 
 
-def _check_assets(scene: Scene, masks: Sequence[MaskRule]) -> None:
+def _needed_bands(scene: Scene, masks: Sequence[MaskRule], indices: Sequence[SpectralIndex]) -> list[str]:
+    """Return the bands the indices read; a scene without one of them, or without a mask, is left out."""
     for mask in masks:
         if mask.band not in scene.bands:
             raise SceneProblemError(SceneProblemKind.MISSING_ASSET, scene.scene_id, f"no mask band {mask.band}")
+    try:
+        return sorted({band for index in indices for band in index.resolve_bands(scene.bands).values()})
+    except UnknownNameError as error:
+        raise SceneProblemError(SceneProblemKind.MISSING_ASSET, scene.scene_id, error.message) from error
 
 
 def _is_there(

@@ -59,9 +59,8 @@ class ObjectRasters(RasterStore):
         from obstore.store import from_url
 
         with self._failing("open the bucket"):
-            return from_url(
-                self._url, retry_config=_RETRIES
-            )  # 30 s a request; client options would hide AWS_ALLOW_HTTP
+            # 30 s a request by default; client options would hide AWS_ALLOW_HTTP
+            return from_url(self._url, retry_config=_RETRIES)
 
     def href(self, sha256: str) -> str:
         """Return the object's URL."""

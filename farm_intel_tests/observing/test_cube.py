@@ -146,6 +146,14 @@ def test_a_long_series_is_written_in_pieces_and_a_bad_scene_is_told(tmp_path: Pa
     assert in_pieces.ndvi.chunks[0] == (*[2] * (whole.days // 2), *[1] * (whole.days % 2))
     xr.testing.assert_identical(at_once.load(), in_pieces.load())
 
+    bare = replace(
+        scenes[2], bands={name: band for name, band in scenes[2].bands.items() if not name.startswith("nir")}
+    )
+    report = write_cube(
+        tmp_path / "bare.zarr", farm=farm, scenes=[*scenes[:2], bare], indices=container.registry.select(["ndvi"]),
+        source=source, progress=Silent(),
+    )  # fmt: skip
+    assert any(bare.scene_id in reason and "missing_asset" in reason for reason in report.left_out)
     gone = scenes[1]
     Path(gone.bands["red"].href).unlink()
     report, rest = write("rest.zarr", PIECE_BYTES)
@@ -177,6 +185,20 @@ def test_no_signature_is_told(installation: Container, tmp_path: Path) -> None:
         )  # fmt: skip
     assert "cannot be read" in str(refused.value)
     assert "SECRET" not in str(refused.value)
+
+
+def test_an_index_the_product_cannot_serve_is_refused_by_name(installation: Container, tmp_path: Path) -> None:
+    profile = installation.providers["stac"].profile
+    without = {name: key for name, key in profile.assets.items() if not name.startswith("nir")}
+    source = CubeSource(
+        profile=replace(profile, assets=without), refresh=lambda scene: scene, options=installation.engine_options
+    )
+
+    with pytest.raises(UnknownNameError, match="index ndvi needs"):
+        write_cube(
+            tmp_path / "a.zarr", farm=installation.farms.list()[0], scenes=[], source=source, progress=Silent(),
+            indices=installation.registry.select(["ndvi"]),
+        )  # fmt: skip
 
 
 def test_providers_without_files_are_refused_by_name(tmp_path: Path) -> None:

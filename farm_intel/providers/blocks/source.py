@@ -231,9 +231,8 @@ class RangeSource:
             return FetchedRange(start, await self.fetch(start, stop))
         self._context.meter.asked()
         try:
-            held = LocalRange(
-                self.location.path, start, stop
-            )  # only opened; its bytes are waited for where they are decoded
+            # only opened here: its bytes are waited for where they are decoded
+            held = LocalRange(self.location.path, start, stop)
         except (EOFError, OSError) as error:
             raise self.unreadable(error) from error
         self._context.meter.received(stop - start)
